@@ -1,0 +1,167 @@
+"""One run's settings, checked before any work starts, and the three profiles that say how large a run is."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+
+MODULE_LETTERS = {
+    "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj",
+    "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
+}  # fmt: skip
+MAX_RANK = 1024  # above it an adapter is wider than the smaller projections of these models
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large a run is: the models it takes without and with a GPU, and how many rows (None: all of them)."""
+
+    model: str
+    gpu_model: str
+    train_rows: int | None
+    test_rows: int | None
+
+
+# demo: two train rows and one test row a topic, so that twelve configurations take minutes on 2 CPU cores.
+PROFILES = {
+    "smoke": Profile("tiny-llama", "tiny-llama", 12, 6),
+    "demo": Profile("gemma-3-270m", "gemma-3-270m", 78, 39),
+    "full": Profile("gemma-3-270m", "llama-3.2-3b", None, None),
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of one run, in the paper's terms. Frozen and validated: a wrong value never reaches training.
+
+    The paper gives rank, alpha, target modules and learning rate. Everything it leaves unsaid is a field as well,
+    with the default this series assumes.
+
+    Example: RunConfig(model="gemma-3-270m", rank=2).run_id -> "r2-a8-qv-lr1e-4-s0-gemma-3-270m-5d2b0c"
+    """
+
+    model: str
+    """Key of models.MODELS, or a folder or Hub id of a causal language model."""
+    rank: int | None = 2
+    """Rank r of the update BA (eq. 1), 1 or more. None is the base model: no adapter, no training."""
+    alpha: float | None = None
+    """Scale of the update: alpha / rank multiplies BA. None takes the paper's 4 * rank."""
+    target_modules: tuple[str, ...] = ("q", "v")
+    """Projections that carry an adapter, as the paper's letters: q k v o gate up down."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of AdamW; falls linearly to 0, no warm-up (assumed)."""
+    epochs: int = 3
+    """Passes over the training rows (assumed)."""
+    batch_size: int = 4
+    """Rows per optimizer step (assumed)."""
+    seed: int = 0
+    """Seeds the adapter's initial weights and the order of the rows."""
+    dropout: float = 0.0
+    """Dropout on the adapter's input, 0 up to but not including 1 (assumed)."""
+    loss_on: str = "answer"
+    """Tokens the loss is taken on: "answer" (with its end token), or "text" for the prompt as well (assumed)."""
+    prompt_language: str = "en"
+    """Labels of the prompt: "en" (the paper's) or "ro"."""
+    max_new_tokens: int = 64
+    """Longest answer in tokens; the paper's Table 4 shows an answer cut at exactly 64."""
+    eval_batch_size: int = 16
+    """Rows answered at once; changes speed and memory, and in 16-bit arithmetic the last digits."""
+
+    def __post_init__(self) -> None:
+        """Fill alpha from the rank and check every field; all that is wrong is said in one message."""
+        letters = self.target_modules.split(",") if isinstance(self.target_modules, str) else self.target_modules
+        letters = tuple(str(letter).strip() for letter in letters)
+        object.__setattr__(self, "target_modules", letters)
+        if self.alpha is None and _is_whole(self.rank, 1):
+            object.__setattr__(self, "alpha", 4 * self.rank)
+        for name in ("alpha", "learning_rate"):  # 8 and 8.0 are one setting and need one run_id
+            if isinstance(getattr(self, name), int) and not isinstance(getattr(self, name), bool):
+                object.__setattr__(self, name, float(getattr(self, name)))
+        problems = [text for ok, text in self._checks() if not ok]
+        if problems:
+            raise ValueError("These settings cannot run:\n- " + "\n- ".join(problems))
+
+    def _checks(self):
+        is_base, unknown = self.rank is None, [m for m in self.target_modules if m not in MODULE_LETTERS]
+        yield isinstance(self.model, str) and self.model != "", f"model is {self.model!r}; expected a model's name"
+        yield (
+            is_base or (_is_whole(self.rank, 1) and self.rank <= MAX_RANK),
+            f"rank is {self.rank!r}; expected a whole number from 1 to {MAX_RANK} (None is the base model)",
+        )
+        yield is_base or _is_positive(self.alpha), f"alpha is {self.alpha!r}; expected a number above 0"
+        yield not unknown, f"target_modules has {unknown}; expected letters out of {list(MODULE_LETTERS)}"
+        yield len(self.target_modules) > 0, "target_modules is empty; expected at least one letter, such as ('q', 'v')"
+        yield len(set(self.target_modules)) == len(self.target_modules), "target_modules names a module twice"
+        yield _is_positive(self.learning_rate), f"learning_rate is {self.learning_rate!r}; expected a number above 0"
+        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("max_new_tokens", 1), ("eval_batch_size", 1)):
+            value = getattr(self, name)
+            yield _is_whole(value, low), f"{name} is {value!r}; expected a whole number, {low} or more"
+        yield (
+            isinstance(self.dropout, int | float) and 0 <= self.dropout < 1,
+            f"dropout is {self.dropout!r}; expected a number from 0 up to (not including) 1",
+        )
+        yield self.loss_on in ("answer", "text"), f"loss_on is {self.loss_on!r}; expected 'answer' or 'text'"
+        yield (
+            self.prompt_language in ("en", "ro"), f"prompt_language is {self.prompt_language!r}; expected 'en' or 'ro'"
+        )  # fmt: skip
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this is the model as it comes, without an adapter."""
+        return self.rank is None
+
+    @property
+    def run_id(self) -> str:
+        """A readable name, unique to the settings: what is varied first, then the model and a hash of all fields.
+
+        Example: RunConfig(model="gemma-3-270m", rank=None).run_id -> "base-gemma-3-270m-" and six hex digits
+        """
+        # Only what differs from the defaults is hashed, so a field added later leaves the older ids as they are.
+        varied = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        short = hashlib.sha256(json.dumps(varied, sort_keys=True).encode()).hexdigest()[:6]
+        model = self.model.rstrip("/").split("/")[-1]
+        if self.is_base:
+            return f"base-{model}-{short}"
+        mantissa, exponent = f"{self.learning_rate:.3e}".split("e")
+        rate = f"{float(mantissa):g}e{int(exponent)}"
+        modules = "".join(self.target_modules)
+        return f"r{self.rank}-a{self.alpha:g}-{modules}-lr{rate}-s{self.seed}-{model}-{short}"
+
+    def base(self) -> "RunConfig":
+        """Return the configuration of the base model that this one is compared with: same prompt, same decoding.
+
+        Example: RunConfig(model="tiny-llama", rank=8).base() == RunConfig(model="tiny-llama", rank=16).base() -> True
+        """
+        untrained = {f.name: f.default for f in fields(self) if f.name not in _ANSWERING}
+        return replace(self, **untrained | {"rank": None})
+
+    def as_dict(self) -> dict:
+        """Return the fields as JSON can hold them (tuples as lists)."""
+        return asdict(self) | {"target_modules": list(self.target_modules)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RunConfig":
+        """Return the configuration that `as_dict` wrote; an unknown field is an error that names it.
+
+        Example: RunConfig.from_dict(config.as_dict()) == config -> True
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"Found unknown settings {unknown}; expected names out of {sorted(known)}.")
+        return cls(**values)
+
+
+_ANSWERING = (
+    "model",
+    "prompt_language",
+    "max_new_tokens",
+    "eval_batch_size",
+)  # the fields that matter without training
+
+
+def _is_whole(value, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _is_positive(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0

@@ -1,0 +1,183 @@
+"""A run, from settings to record, and a sweep of runs that loads the base model once and skips what is finished."""
+
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from datasets import DatasetDict
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+
+from utils.config import RunConfig
+from utils.data import fingerprint
+from utils.environment import ROOT, Environment, versions
+from utils.generation import Prediction, generate_answers
+from utils.metrics import score
+from utils.models import MODELS, add_lora, load_base, load_tokenizer, remove_lora
+from utils.paper import TABLE_4_EXAMPLE
+from utils.records import read_record, record_path, save_record
+from utils.training import TrainingResult, fine_tune
+
+
+def build_record(
+    config: RunConfig,
+    data: DatasetDict,
+    environment: Environment,
+    model: PreTrainedModel | PeftModel,
+    predictions: list[Prediction],
+    table_4: Prediction,
+    training: TrainingResult,
+    answer_seconds: float,
+) -> dict:
+    """Return the record of a finished run, ready for save_record.
+
+    Example: build_record(...)["metrics"]["em_strict"] -> 0.41
+    """
+    peft = isinstance(model, PeftModel)
+    trainable, total = model.get_nb_trainable_parameters() if peft else (0, model.num_parameters())
+    source = MODELS.get(config.model)
+    revision = (source.sha256 if source else None) or getattr(model.config, "_commit_hash", None)
+    return {
+        "run_id": config.run_id,
+        "status": "finished",
+        "config": config.as_dict(),
+        "data": {
+            "name": data["train"].info.dataset_name,
+            "train_rows": len(data["train"]),
+            "test_rows": len(data["test"]),
+            "fingerprint": fingerprint(data),
+        },
+        "model": {
+            "id": source.location if source else config.model,
+            "revision": revision,
+            "total": total,
+            "trainable": trainable,
+            "trainable_percent": 100 * trainable / total,
+        },
+        "environment": {
+            "profile": environment.profile,
+            "device": environment.gpu or environment.device,
+            "dtype": environment.dtype,
+            "quantization": environment.quantization,
+            "python": platform.python_version(),
+            "packages": versions(),
+            **_git(),
+        },
+        "timing": {
+            "train_seconds": training.seconds,
+            "answer_seconds": answer_seconds,
+            "samples_per_second": training.samples_per_second,
+        },
+        "memory": {"peak_bytes": _peak_bytes()},
+        "training": training.loss,
+        "metrics": score([p.answer for p in predictions], [p.reference for p in predictions]),
+        "predictions": [p.as_dict() for p in predictions],
+        "table_4": table_4.as_dict(),
+    }
+
+
+def run(
+    config: RunConfig,
+    data: DatasetDict,
+    environment: Environment,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    callbacks: Iterable[TrainerCallback] = (),
+) -> dict:
+    """Do one run and return its saved record: adapter added, trained, asked every test question and Table 4's, removed.
+
+    The record goes to environment.runs / "records", the adapter beside it to "adapters" under its run_id. A base
+    model that is passed in comes back as it was, also when the run fails.
+
+    Example: run(RunConfig(model="gemma-3-270m", rank=2), load_qa("bundled"), detect("demo"))["metrics"]["n"] -> 200
+    """
+    model = load_base(config.model, environment) if model is None else model
+    tokenizer = load_tokenizer(config.model) if tokenizer is None else tokenizer
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    adapted = model if config.is_base else add_lora(model, config)
+    try:
+        trained = TrainingResult()
+        if not config.is_base:
+            trained = fine_tune(adapted, tokenizer, data["train"], config, callbacks)
+        start = time.perf_counter()
+        predictions = generate_answers(adapted, tokenizer, data["test"], config)
+        seconds = time.perf_counter() - start
+        table_4 = generate_answers(adapted, tokenizer, [TABLE_4_EXAMPLE], config)[0]
+        record = build_record(config, data, environment, adapted, predictions, table_4, trained, seconds)
+        if not config.is_base:
+            adapted.save_pretrained(environment.runs / "adapters" / config.run_id)
+        save_record(record, environment.runs / "records")
+    finally:
+        if not config.is_base:
+            remove_lora(adapted)
+    return record
+
+
+def sweep(
+    configs: Iterable[RunConfig],
+    data: DatasetDict,
+    environment: Environment,
+    say: Callable[[str], None] = print,
+) -> list[dict]:
+    """Return the record of every configuration, in order; what is finished is read, the rest is run.
+
+    A run is finished where its record holds the same settings on the same rows. Configurations that stand twice are
+    run once, and the base model is loaded once, at the first run that needs it. One line is said for each.
+
+    Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
+    """
+    configs = list(configs)
+    if not configs:
+        raise ValueError("The sweep is empty: expected at least one configuration.")
+    if len({config.model for config in configs}) > 1:
+        raise ValueError("A sweep compares configurations of one model; found several models in it.")
+    done, model, tokenizer, rows = {}, None, None, fingerprint(data)
+    for number, config in enumerate(configs, 1):
+        head = f"[{number}/{len(configs)}] {config.run_id}"
+        finished = finished_record(config, rows, environment)
+        if config.run_id in done or finished:
+            done.setdefault(config.run_id, finished)
+            say(f"{head}: finished before, skipped ({_scores(done[config.run_id])})")
+            continue
+        if model is None:
+            model, tokenizer = load_base(config.model, environment), load_tokenizer(config.model)
+        record = done[config.run_id] = run(config, data, environment, model, tokenizer)
+        timing = record["timing"]
+        say(f"{head}: {_scores(record)}, {timing['train_seconds'] + timing['answer_seconds']:.0f} s")
+    return [done[config.run_id] for config in configs]
+
+
+def finished_record(config: RunConfig, data_fingerprint: str, environment: Environment) -> dict | None:
+    """Return the record of this run on this data where there is one, else None.
+
+    Example: finished_record(config, fingerprint(data), environment) is None -> True before the first run
+    """
+    path = record_path(environment.runs / "records", config.run_id, data_fingerprint)
+    return read_record(path) if path.exists() else None
+
+
+def _scores(record: dict) -> str:
+    metrics = record["metrics"]
+    return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}"
+
+
+def _peak_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # of the process so far, in KiB on Linux
+
+
+def _git() -> dict:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

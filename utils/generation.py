@@ -1,0 +1,68 @@
+"""Greedy answers in batches, each row stopped at its first newline."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from datasets import Dataset
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from utils.config import RunConfig
+from utils.prompt import build_prompt, extract_answer
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered row: what was asked, what the model wrote, and the answer taken out of it."""
+
+    index: int
+    question: str
+    reference: str
+    generation: str
+    """The new text as it came, end token removed."""
+    answer: str | None
+    """The text before the first newline, None where there is none."""
+
+    def as_dict(self) -> dict:
+        """Return the fields as a record keeps them."""
+        return asdict(self)
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return the ids that end an answer: the end token and every token whose text contains a newline.
+
+    Example: len(stop_ids(load_tokenizer("gemma-3-270m"))) -> 34, thirty-three newline tokens and the end token
+    """
+    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    newline = [i for i, text in enumerate(texts) if "\n" in text]
+    return sorted({tokenizer.eos_token_id, *newline})
+
+
+@torch.inference_mode()
+def generate_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Dataset | list[dict], config: RunConfig
+) -> list[Prediction]:
+    """Return the model's greedy answer to every row, in the rows' order.
+
+    Rows are sorted by length and padded on the left, config.eval_batch_size at a time; each stops at a newline, at
+    the end token or after config.max_new_tokens.
+
+    Example: generate_answers(model, tokenizer, data["test"], config)[0].answer -> "1872"
+    """
+    rows = list(rows)
+    prompts = [tokenizer(build_prompt(r["text"], r["question"], config.prompt_language)).input_ids for r in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(prompts[i]), reverse=True)
+    stops = stop_ids(tokenizer)
+    settings = GenerationConfig(
+        max_new_tokens=config.max_new_tokens, do_sample=False, eos_token_id=stops,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
+    )  # fmt: skip
+    predictions = {}
+    for start in range(0, len(order), config.eval_batch_size):
+        batch = order[start : start + config.eval_batch_size]
+        padded = tokenizer.pad({"input_ids": [prompts[i] for i in batch]}, padding_side="left", return_tensors="pt").to(
+            model.device
+        )
+        output = model.generate(**padded, generation_config=settings)[:, padded.input_ids.shape[1] :]
+        for i, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
+            predictions[i] = Prediction(i, rows[i]["question"], rows[i]["answer"], text, extract_answer(text))
+    return [predictions[i] for i in range(len(rows))]

@@ -1,0 +1,48 @@
+"""The prompt the model reads, and its inverse: the answer in what the model wrote (paper, section 3)."""
+
+import re
+
+LABELS = {"en": ("Context:", "Question:", "Answer:"), "ro": ("Context:", "Întrebare:", "Răspuns:")}
+
+
+def build_prompt(text: str, question: str, language: str = "en") -> str:
+    """Return the three labelled lines that the model continues; ends in the answer label, no trailing space.
+
+    Line breaks inside the text or the question become spaces, so a prompt always has exactly three lines and
+    `extract_answer` can find its own answer line again. `language` is "en" (the paper's labels) or "ro".
+
+    Example: build_prompt("Dunărea curge.", "Ce curge?") -> "Context: Dunărea curge.\\nQuestion: Ce curge?\\nAnswer:"
+    """
+    if language not in LABELS:
+        raise ValueError(f"Unknown prompt language {language!r}; expected one of {sorted(LABELS)}.")
+    context_label, question_label, answer_label = LABELS[language]
+    return f"{context_label} {_one_line(text)}\n{question_label} {_one_line(question)}\n{answer_label}"
+
+
+def build_completion(answer: str) -> str:
+    """Return what the model learns to write after the prompt: one space and the answer.
+
+    Example: build_completion("Dunărea") -> " Dunărea"
+    """
+    return " " + _one_line(answer)
+
+
+def extract_answer(generation: str) -> str | None:
+    """Return the text before the first newline, stripped; None where nothing is left (paper, section 4).
+
+    Where the model's output still begins with the prompt (decoded whole, so it starts with "Context:"), the
+    answer starts after the prompt's own answer label, which stands on the line after the question. Labels that
+    the model goes on to invent on later lines never count.
+
+    Example: extract_answer(" pleșuv\\nQuestion: Ce?\\nAnswer: altul") -> "pleșuv"
+    """
+    if generation.lstrip().startswith("Context:"):  # an echoed prompt: the earliest question-then-answer is its own
+        own = re.search(r"\n(?:Question:[^\n]*\nAnswer:|Întrebare:[^\n]*\nRăspuns:)", generation)
+        if own is None:
+            return None  # cut before its answer line
+        generation = generation[own.end() :]
+    return re.split(r"[\r\n]", generation, maxsplit=1)[0].strip() or None
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s*[\r\n]+\s*", " ", text.strip())

@@ -1,0 +1,163 @@
+"""Fine-tuning through HF Trainer, with the loss on the answer and the vocabulary head on those positions alone."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from peft import PeftModel
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+
+from utils.config import RunConfig
+from utils.prompt import build_completion, build_prompt
+
+IGNORED = -100  # the label that cross entropy leaves out
+
+
+@dataclass
+class TrainingResult:
+    """What a training run leaves behind, besides the weights in the model."""
+
+    loss: list[dict] = field(default_factory=list)
+    """One dict per optimizer step: step, epoch, loss (nats per label token), learning_rate."""
+    seconds: float = 0.0
+    samples: int = 0
+    """Rows seen, epochs counted."""
+
+    @property
+    def samples_per_second(self) -> float:
+        """Rows trained on per second of training."""
+        return self.samples / self.seconds if self.seconds else 0.0
+
+
+def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerFast, config: RunConfig) -> dict[str, list[int]]:
+    """Return input_ids and labels of one training row: prompt, answer, end token; one BOS, at the start.
+
+    Labels are IGNORED on the prompt (with loss_on="text", on the BOS alone), so the loss is taken on the answer and
+    its end token. The prompt's ids must be an exact prefix of the row's: else the model would be trained on a
+    boundary that it never meets when it answers.
+
+    Example: tokenize_row(row, tokenizer, config)["labels"][-1] == tokenizer.eos_token_id -> True
+    """
+    prompt = build_prompt(row["text"], row["question"], config.prompt_language)
+    prompt_ids = tokenizer(prompt).input_ids
+    input_ids = tokenizer(prompt + build_completion(row["answer"])).input_ids
+    if input_ids[: len(prompt_ids)] != prompt_ids:
+        raise ValueError(
+            f"The prompt's tokens are not a prefix of prompt and answer for the question {row['question']!r}."
+        )
+    if input_ids.count(tokenizer.bos_token_id) != 1:
+        raise ValueError(f"Expected one BOS token, found {input_ids.count(tokenizer.bos_token_id)}.")
+    input_ids = [*input_ids, tokenizer.eos_token_id]
+    masked = len(prompt_ids) if config.loss_on == "answer" else 1
+    return {"input_ids": input_ids, "labels": [IGNORED] * masked + input_ids[masked:]}
+
+
+def training_arguments(config: RunConfig, device: str, dtype: torch.dtype) -> TrainingArguments:
+    """Return HF Trainer's settings for a run; what the paper leaves unsaid comes from RunConfig's fields.
+
+    Example: training_arguments(config, "cpu", torch.bfloat16).lr_scheduler_type -> "linear"
+    """
+    return TrainingArguments(
+        output_dir="runs/trainer",  # nothing is written there: the adapter is saved by the run itself
+        per_device_train_batch_size=config.batch_size,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=0,
+        optim="adamw_torch",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        seed=config.seed,
+        data_seed=config.seed,
+        fp16=device == "cuda" and dtype == torch.float16,  # gradient scaling; bf16 weights need no autocast
+        use_cpu=device == "cpu",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+    )
+
+
+def fine_tune(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset,
+    config: RunConfig,
+    callbacks: Iterable[TrainerCallback] = (),
+) -> TrainingResult:
+    """Train the model's adapter on the rows and return losses and timing; the weights change in place.
+
+    A loss that is not a number stops the run at once with an error that says what to change.
+
+    Example: fine_tune(add_lora(base, config), tokenizer, data["train"], config).loss[-1]["loss"]
+    """
+    if len(rows) == 0:
+        raise ValueError("There are no training rows.")
+    examples = [tokenize_row(row, tokenizer, config) for row in rows]
+    tokenizer.padding_side = "right"
+    log = _LossLog()
+    trainer = AnswerTrainer(
+        model=model,
+        args=training_arguments(config, model.device.type, next(model.get_base_model().parameters()).dtype),
+        train_dataset=examples,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        callbacks=[log, *callbacks],
+    )
+    trainer.remove_callback(_printer())
+    start = time.perf_counter()
+    model.train()
+    trainer.train()
+    model.eval()
+    return TrainingResult(log.loss, time.perf_counter() - start, round(trainer.state.epoch * len(rows)))
+
+
+class AnswerTrainer(Trainer):
+    """HF Trainer that applies the vocabulary head to the labelled positions only.
+
+    A prompt has a hundred tokens and an answer five: with the head on all of them, most of a step goes into logits
+    that the loss throws away. The loss is the same: mean cross entropy over the label tokens of the step.
+    """
+
+    def __init__(self, *args, **kwargs):
+        """Take Trainer's arguments; tell it that the loss counts the step's label tokens by itself."""
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the summed cross entropy at the labelled positions over the step's number of label tokens."""
+        causal_lm = model.get_base_model()
+        hidden = causal_lm.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
+        next_ids = inputs["labels"][:, 1:]  # position i predicts token i + 1
+        labelled = next_ids != IGNORED
+        logits = causal_lm.lm_head(hidden[:, :-1][labelled])
+        loss = F.cross_entropy(logits.float(), next_ids[labelled], reduction="sum")
+        loss = loss / (labelled.sum() if num_items_in_batch is None else num_items_in_batch)
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(
+                f"The loss became {loss.item()} at step {self.state.global_step + 1}. Lower the learning rate "
+                f"({self.args.learning_rate:g}), or use a wider number format (bfloat16 or float32)."
+            )
+        return loss
+
+
+class _LossLog(TrainerCallback):
+    def __init__(self):
+        self.loss = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            kept = {name: float(logs[name]) for name in ("loss", "learning_rate")}
+            self.loss.append({"step": state.global_step, "epoch": float(state.epoch), **kept})
+
+
+def _printer():
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
