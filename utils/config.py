@@ -88,7 +88,7 @@ class RunConfig:
             is_base or (_is_whole(self.rank, 1) and self.rank <= MAX_RANK),
             f"rank is {self.rank!r}; expected a whole number from 1 to {MAX_RANK} (None is the base model)",
         )
-        yield is_base or _is_positive(self.alpha), f"alpha is {self.alpha!r}; expected a number above 0"
+        yield self.alpha is None or _is_positive(self.alpha), f"alpha is {self.alpha!r}; expected a number above 0"
         yield not unknown, f"target_modules has {unknown}; expected letters out of {list(MODULE_LETTERS)}"
         yield len(self.target_modules) > 0, "target_modules is empty; expected at least one letter, such as ('q', 'v')"
         yield len(set(self.target_modules)) == len(self.target_modules), "target_modules names a module twice"

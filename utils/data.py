@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, DatasetDict, load_dataset
 
+from utils.environment import hub_reachable
 from utils.paper import HUB_DATASET
 from utils.validation import validate_qa
 
@@ -87,13 +88,15 @@ def take_evenly(rows: list[dict], count: int | None, seed: int = 0) -> list[dict
 
 
 def _read_hub(name: str) -> dict[str, list[dict]]:
+    advice = "Check the name and the network, or use source='bundled', which comes with this repository."
+    if not hub_reachable():
+        raise ConnectionError(f"The Hugging Face Hub, which holds {name}, cannot be reached. {advice}")
     try:
         data = load_dataset(name)
     except Exception as error:  # datasets and huggingface_hub raise many kinds; each means: not to be had
+        why = (str(error).strip() or "no details").splitlines()[0]
         raise ConnectionError(
-            f"The dataset {name} could not be loaded from the Hub: {type(error).__name__}: "
-            f"{(str(error).strip() or 'no details').splitlines()[0]} Check the name and the network, or use "
-            "source='bundled', which comes with this repository."
+            f"The dataset {name} could not be loaded: {type(error).__name__}: {why} {advice}"
         ) from None
     if missing := [split for split in ("train", "test") if split not in data]:
         raise ValueError(f"{name} has no split {missing}; found {list(data)}.")

@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
 import pandas as pd
 import torch
 
@@ -119,6 +120,20 @@ def report(environment: Environment) -> pd.DataFrame:
         **{package: _version(package) or "not installed" for package in PACKAGES},
     }
     return pd.DataFrame({"value": rows})
+
+
+def hub_reachable() -> bool:
+    """Return whether the Hugging Face Hub answers: one short request, where its libraries would retry for a minute.
+
+    Example: hub_reachable() -> False on a machine without a network, or with HF_HUB_OFFLINE set
+    """
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
+    except Exception:  # the session is requests or httpx, by version; whatever it raises means: no answer
+        return False
+    return True
 
 
 def shorten(path: Path) -> str:

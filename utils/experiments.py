@@ -36,8 +36,9 @@ def build_record(
 
     Example: build_record(...)["metrics"]["em_strict"] -> 0.41
     """
-    peft = isinstance(model, PeftModel)
-    trainable, total = model.get_nb_trainable_parameters() if peft else (0, model.num_parameters())
+    # Counted by name, not by requires_grad, which is off on an adapter that was loaded from disk.
+    trainable = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    total = model.get_nb_trainable_parameters()[1] if isinstance(model, PeftModel) else model.num_parameters()
     source = MODELS.get(config.model)
     revision = (source.sha256 if source else None) or getattr(model.config, "_commit_hash", None)
     return {

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 
 from utils.checkpoints import GEMMA_SHA256, gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
 from utils.config import MODULE_LETTERS, RunConfig
-from utils.environment import Environment
+from utils.environment import Environment, hub_reachable
 
 transformers.utils.logging.disable_progress_bar()  # a bar a load; hub downloads keep their own
 
@@ -146,12 +146,14 @@ def _from_pretrained(auto_class, name: str, **arguments):
     source = _source(name)
     if source.kind == "package":
         return auto_class.from_pretrained(gemma_folder(), local_files_only=True, **arguments)
+    cached_only = source.kind == "folder" or not hub_reachable()
     try:
-        return auto_class.from_pretrained(source.location, **arguments)
+        return auto_class.from_pretrained(source.location, local_files_only=cached_only, **arguments)
     except OSError as error:  # transformers and huggingface_hub turn all their troubles into OSError
+        where = "could not be reached and its cache does not hold it" if cached_only else "refused or does not have it"
         raise OSError(
-            f"{source.location} could not be loaded: {str(error).strip().splitlines()[0]} Check the name and the "
-            "network; a gated model (Llama) wants its licence accepted on its Hub page and a token (HF_TOKEN)."
+            f"{source.location} could not be loaded: the Hub {where} ({str(error).strip().splitlines()[0]}) Check the "
+            "name and the network; a gated model (Llama) wants its licence accepted on its Hub page and a token, HF_TOKEN."
         ) from None
 
 

@@ -30,7 +30,7 @@ def lengths(data: DatasetDict) -> Figure:
 
     Example: lengths(load_qa("bundled")).savefig("lengths.png")
     """
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
+    figure, axes = _subplots(1, 3, figsize=(10, 3))
     for axis, column in zip(axes, ("text", "question", "answer"), strict=True):
         counts = [[len(words(row[column])) for row in data[split]] for split in ("train", "test")]
         axis.hist(counts, density=True, bins=12, color=[BLUE, ORANGE], label=["train", "test"])
@@ -46,7 +46,7 @@ def answer_kinds(data: DatasetDict) -> Figure:
     Example: answer_kinds(load_qa("bundled"))
     """
     kinds = ("number", "person", "place", "phrase", "long")
-    figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+    figure, axis = _subplots(figsize=(7, 3))
     for offset, split, colour in ((0.2, "train", BLUE), (-0.2, "test", ORANGE)):
         found = [answer_kind(row["question"], row["answer"]) for row in data[split]]
         shares = [100 * found.count(kind) / len(found) for kind in kinds]
@@ -64,7 +64,7 @@ def tokens_per_word(table: pd.DataFrame) -> Figure:
 
     Example: tokens_per_word(pd.DataFrame({"Romanian": [1.9], "English": [1.2]}, index=["Llama 3"]))
     """
-    figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    figure, axis = _subplots(figsize=(7, 2.6))
     table.iloc[::-1].plot.barh(ax=axis, color=[BLUE, ORANGE], width=0.7)
     for bars in axis.containers:
         axis.bar_label(bars, fmt="%.2f", padding=3)
@@ -79,7 +79,7 @@ def loss_curves(frame: pd.DataFrame) -> Figure:
 
     Example: loss_curves(as_frame(records))
     """
-    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure, axis = _subplots(figsize=(8, 4))
     colours = plt.get_cmap("viridis")
     runs = [row for _, row in frame[frame["rank"].notna()].sort_values(["learning_rate", "trainable"]).iterrows()]
     for place, run in enumerate(runs):
@@ -103,7 +103,7 @@ def scores_by_rank(frame: pd.DataFrame) -> Figure:
     Example: scores_by_rank(as_frame(records))
     """
     runs, base = _rank_runs(frame)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
+    figure, axes = _subplots(1, 2, figsize=(10, 3.8), sharey=True)
     for axis, (column, (name, key, colour)) in zip(axes, METRICS.items(), strict=True):
         _points(axis, runs["rank"], runs, column, colour, f"measured, 95 % interval (n = {int(runs['n'].iloc[0])})")
         if base is not None:
@@ -125,7 +125,7 @@ def scores_by_parameters(frame: pd.DataFrame) -> Figure:
 
     Example: scores_by_parameters(as_frame(records))
     """
-    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure, axis = _subplots(figsize=(8, 4))
     marks = {("q",): "s", ("q", "v"): "o", ("q", "k", "v", "o"): "^"}
     for (modules, rate), runs in frame[frame["rank"].notna()].groupby(["target_modules", "learning_rate"], sort=False):
         runs = runs.sort_values("trainable")
@@ -145,7 +145,7 @@ def module_bars(frame: pd.DataFrame) -> Figure:
 
     Example: module_bars(as_frame(records))
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
+    figure, axes = _subplots(1, 2, figsize=(10, 3.8), sharey=True)
     sets = paper.TARGET_MODULES
     series = (
         (paper.TABLE_6_LEARNING_RATE, paper.TABLE_6, BLUE, -0.2),
@@ -180,7 +180,7 @@ def time_and_memory(frame: pd.DataFrame) -> Figure:
 
     Example: time_and_memory(as_frame(records))
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
+    figure, axes = _subplots(1, 2, figsize=(10, 4.2), sharey=True)
     labels = ["base" if pd.isna(r["rank"]) else f"r {r['rank']:.0f}  {','.join(r['target_modules'])}  {r['learning_rate']:.0e}"
               for _, r in frame.iterrows()]  # fmt: skip
     axes[0].barh(labels, frame["train_seconds"], color=BLUE, label="training")
@@ -215,7 +215,7 @@ class LiveLoss(TrainerCallback):
         self.loss.append(float(logs["loss"]))
         if state.global_step % self.every and state.global_step != state.max_steps:
             return
-        figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
+        figure, axis = _subplots(figsize=(7, 2.8))
         axis.plot(self.steps, self.loss, ".", color=SKY, label="each step")
         smooth = pd.Series(self.loss).rolling(10, min_periods=1).mean()
         axis.plot(self.steps, smooth, color=BLUE, label="mean of 10 steps")
@@ -228,7 +228,12 @@ class LiveLoss(TrainerCallback):
             self.handle = display(figure, display_id=True)
         elif self.handle:
             self.handle.update(figure)
-        plt.close(figure)
+
+
+def _subplots(*shape, **options):
+    figure, axes = plt.subplots(*shape, layout="constrained", **options)
+    plt.close(figure)  # a notebook then shows the returned figure once, not a second time at the end of its cell
+    return figure, axes
 
 
 def _points(axis, x, runs: pd.DataFrame, column: str, colour: str, label: str | None) -> None:

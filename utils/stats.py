@@ -1,9 +1,11 @@
-"""How sure a score is: an interval for one configuration, a paired test for two (both from scipy)."""
+"""How sure a score is: an interval for one configuration, a paired test for two (both from scipy).
+
+scipy is imported where it is used: it probes for torch on import, and this module must load without it.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 
 def bootstrap_ci(values: Sequence[float], confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -22,6 +24,8 @@ def bootstrap_ci(values: Sequence[float], confidence: float = 0.95, seed: int = 
         raise ValueError(f"Found {per_question.size} scored questions; an interval needs at least 2.")
     if np.ptp(per_question) == 0:
         return float(per_question[0]), float(per_question[0])  # nothing varies, so resampling cannot either
+    from scipy import stats
+
     interval = stats.bootstrap(
         (per_question,),
         np.mean,
@@ -45,6 +49,8 @@ def paired_test(a: Sequence[float], b: Sequence[float], seed: int = 0) -> dict[s
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"Found scores of shapes {a.shape} and {b.shape}; expected one score per question in both.")
+    from scipy import stats
+
     difference = a - b
     if not difference.any():
         p_value = 1.0

@@ -1,9 +1,11 @@
 """Fine-tuning through HF Trainer, with the loss on the answer and the vocabulary head on those positions alone."""
 
 import math
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,13 @@ class TrainingResult:
     seconds: float = 0.0
     samples: int = 0
     """Rows seen, epochs counted."""
+
+    @classmethod
+    def from_record(cls, record: dict) -> "TrainingResult":
+        """Return what a record tells of its training, as if the run had just ended."""
+        timing = record["timing"]
+        samples = round(timing["train_seconds"] * timing["samples_per_second"])
+        return cls(record["training"], timing["train_seconds"], samples)
 
     @property
     def samples_per_second(self) -> float:
@@ -62,7 +71,7 @@ def training_arguments(config: RunConfig, device: str, dtype: torch.dtype) -> Tr
     Example: training_arguments(config, "cpu", torch.bfloat16).lr_scheduler_type -> "linear"
     """
     return TrainingArguments(
-        output_dir="runs/trainer",  # nothing is written there: the adapter is saved by the run itself
+        output_dir=str(Path(tempfile.gettempdir()) / "trainer"),  # stays empty: the run itself saves its adapter
         per_device_train_batch_size=config.batch_size,
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,

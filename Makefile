@@ -1,0 +1,38 @@
+# make help lists the targets. Everything runs in an environment of its own, .venv, which is made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test notebooks lab lint clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED) ## install everything into .venv
+
+$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
+	@echo "Installing into $(VENV): a minute or two, once."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
+	@touch $@
+
+reproduce: $(INSTALLED) ## run all notebooks (demo profile) and print tables 3 to 6, published beside measured
+	@$(RUN) -m utils reproduce
+
+test: $(INSTALLED) ## run the tests, among them all notebooks in the smoke profile
+	@$(RUN) -m pytest
+
+notebooks: $(INSTALLED) ## execute the committed notebooks in place
+	@$(RUN) -m utils notebooks
+
+lab: $(INSTALLED) ## open the notebooks in JupyterLab
+	@$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_dataset.ipynb
+
+lint: $(INSTALLED) ## check and format-check code and notebooks
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+clean: ## remove .venv; runs stay
+	rm -rf $(VENV)

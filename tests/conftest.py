@@ -1,0 +1,65 @@
+"""Shared by the tests: a tiny real model, a few bundled rows, and one sweep of the paper's grid on them."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask the network; set before any Hugging Face import
+
+import dataclasses
+
+import pytest
+
+from utils import environment as environments
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    environments.prepare()
+    found = environments.detect("smoke")
+    return dataclasses.replace(
+        found, device="cpu", model="tiny-llama", dataset="bundled", runs=tmp_path_factory.mktemp("runs")
+    )
+
+
+@pytest.fixture(scope="session")
+def data():
+    from utils.data import load_qa
+
+    return load_qa("bundled", train_rows=12, test_rows=6)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    from utils.models import load_tokenizer
+
+    return load_tokenizer("tiny-llama")
+
+
+@pytest.fixture
+def base(environment):
+    from utils.models import load_base
+
+    return load_base("tiny-llama", environment)
+
+
+@pytest.fixture(scope="session")
+def grid():
+    from utils.config import RunConfig
+    from utils.paper import table_3_grid, table_5_grid, table_6_grid
+
+    fields = table_3_grid() + table_5_grid() + table_6_grid()
+    configs = [RunConfig(model="tiny-llama", max_new_tokens=8, **f) for f in fields]
+    return [configs[0].base(), *configs]
+
+
+@pytest.fixture(scope="session")
+def records(grid, data, environment):
+    from utils.experiments import sweep
+
+    return sweep(grid, data, environment, say=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def frame(records):
+    from utils.records import as_frame, comparable
+
+    return comparable(as_frame(records))

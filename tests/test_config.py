@@ -1,0 +1,78 @@
+import dataclasses
+
+import pytest
+
+from utils.config import PROFILES, RunConfig
+
+
+def test_the_run_id_names_what_is_varied():
+    config = RunConfig(model="owner/model", rank=8, target_modules="q,k,v,o", learning_rate=3e-4, seed=2)
+    assert config.run_id.startswith("r8-a32-qkvo-lr3e-4-s2-model-")
+    assert RunConfig(model="m", learning_rate=2.5e-5).run_id.startswith("r2-a8-qv-lr2.5e-5-s0-m-")
+    assert RunConfig(model="m", rank=None).run_id.startswith("base-m-")
+
+
+def test_every_field_changes_the_run_id():
+    config = RunConfig(model="m")
+    other = dict(
+        model="n", rank=4, alpha=1, target_modules=("q",), learning_rate=1e-3, epochs=1, batch_size=2, seed=1, dropout=0.1,
+        loss_on="text", prompt_language="ro", max_new_tokens=8, eval_batch_size=1,
+    )  # fmt: skip
+    assert set(other) == {f.name for f in dataclasses.fields(RunConfig)}
+    ids = {dataclasses.replace(config, **{name: value}).run_id for name, value in other.items()}
+    assert len(ids | {config.run_id}) == len(other) + 1
+
+
+def test_alpha_defaults_to_four_times_the_rank_and_whole_numbers_are_floats():
+    assert RunConfig(model="m", rank=16).alpha == 64
+    assert RunConfig(model="m", alpha=8).run_id == RunConfig(model="m", alpha=8.0).run_id
+
+
+def test_a_configuration_survives_json():
+    config = RunConfig(model="m", rank=4, target_modules=("q", "down"))
+    assert RunConfig.from_dict(config.as_dict()) == config
+    with pytest.raises(ValueError, match="rang"):
+        RunConfig.from_dict({"model": "m", "rang": 2})
+
+
+def test_base_keeps_what_matters_for_answering_and_nothing_else():
+    adapted = RunConfig(model="m", rank=8, learning_rate=3e-4, epochs=9, seed=4, max_new_tokens=8, prompt_language="ro")
+    assert adapted.base().is_base
+    assert adapted.base() == RunConfig(model="m", rank=None, max_new_tokens=8, prompt_language="ro")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("rank", 0, "rank is 0; expected a whole number from 1"),
+        ("rank", 2.5, "rank is 2.5"),
+        ("rank", True, "rank is True"),
+        ("alpha", -1, "alpha is -1"),
+        ("learning_rate", -1e-4, "learning_rate is -0.0001; expected a number above 0"),
+        ("learning_rate", float("nan"), "learning_rate is nan"),
+        ("target_modules", ("q", "w"), r"target_modules has \['w'\]; expected letters out of"),
+        ("target_modules", (), "at least one letter"),
+        ("target_modules", ("q", "q"), "twice"),
+        ("epochs", 0, "epochs is 0"),
+        ("batch_size", "4", "batch_size is '4'"),
+        ("dropout", 1.0, "dropout is 1.0"),
+        ("loss_on", "all", "loss_on is 'all'"),
+        ("prompt_language", "fr", "prompt_language is 'fr'"),
+        ("model", "", "model is ''"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        RunConfig(**{"model": "m", field: value})
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    with pytest.raises(ValueError) as error:
+        RunConfig(model="m", rank=0, epochs=0)
+    assert str(error.value).count("\n- ") == 2
+
+
+def test_profiles():
+    assert set(PROFILES) == {"smoke", "demo", "full"}
+    assert PROFILES["full"].train_rows is None
+    assert PROFILES["full"].gpu_model == "llama-3.2-3b"

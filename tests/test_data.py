@@ -1,0 +1,118 @@
+import json
+from collections import Counter
+
+import pandas as pd
+import pytest
+
+from utils.data import fingerprint, load_qa, take_evenly
+from utils.paper import TABLE_1
+
+ROWS = [
+    {"text": f"Textul numărul {i}.", "question": f"Ce număr are textul {i}?", "answer": str(i), "source": f"s{i}"}
+    for i in range(8)
+]
+
+
+def test_the_bundled_rows_have_table_1s_counts():
+    data = load_qa("bundled")
+    for split in ("train", "test"):
+        for phase in TABLE_1:
+            rows = [row for row in data[split] if row["phase"] == phase["phase"]]
+            counts = Counter(row["topic"] for row in rows)
+            assert len(rows) == phase[split]
+            assert set(counts) == set(phase["topics"])
+            assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_a_subset_is_even_over_topics_and_the_same_every_time():
+    data = load_qa("bundled", train_rows=78, test_rows=39)
+    assert set(Counter(data["train"]["topic"]).values()) == {2}
+    assert set(Counter(data["test"]["topic"]).values()) == {1}
+    assert fingerprint(data) == fingerprint(load_qa("bundled", train_rows=78, test_rows=39))
+    assert fingerprint(data) != fingerprint(load_qa("bundled", train_rows=78, test_rows=39, seed=1))
+
+
+def test_take_evenly_gives_every_topic_its_turn():
+    rows = [{"topic": t, "source": "", "i": i} for i, t in enumerate("aaab")]
+    assert sorted(row["topic"] for row in take_evenly(rows, 2)) == ["a", "b"]
+    assert take_evenly(rows, None) == rows == take_evenly(rows, 9)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_local_table_is_split_three_to_one_with_every_text_on_one_side(tmp_path, suffix):
+    rows = [{**row, "question": q} for row in ROWS for q in (row["question"], "Care număr?")]
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".csv":
+        pd.DataFrame(rows).to_csv(path, index=False)
+    elif suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    data = load_qa(str(path))
+    assert (len(data["train"]), len(data["test"])) == (12, 4)
+    assert not set(data["train"]["text"]) & set(data["test"]["text"])
+    assert {*data["train"]["answer"], *data["test"]["answer"]} == set("01234567")  # still text, not numbers
+
+
+def test_a_folder_with_train_and_test_files_keeps_its_split(tmp_path):
+    for split, rows in (("train", ROWS[:6]), ("test", ROWS[6:])):
+        pd.DataFrame(rows).drop(columns="source").to_csv(tmp_path / f"{split}.csv", index=False)
+    data = load_qa(str(tmp_path))
+    assert (len(data["train"]), len(data["test"])) == (6, 2)
+    assert data["train"][0]["source"] == ""
+
+
+def test_squad_json_is_read_and_questions_without_an_answer_are_left_out(tmp_path):
+    qas = [{"question": "Ce?", "answers": [{"text": "a", "answer_start": 0}]}, {"question": "Cine?", "answers": []}]
+    paragraphs = [{"context": f"a {i}", "qas": qas} for i in range(4)]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": [{"title": "T", "paragraphs": paragraphs}]}))
+    data = load_qa(str(tmp_path / "squad.json"))
+    assert (len(data["train"]), len(data["test"])) == (3, 1)
+    assert data["test"][0]["question"] == "Ce?"
+    assert data["test"][0]["source"] == "T"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            [{"context": "a", "question": "b", "answer": "c"}],
+            r"lacks the column \['text'\]; found .*'context'.*expected",
+        ),
+        ([], "has no rows"),
+        ([{"text": "a", "question": " ", "answer": "c"}], "row 0 cannot be used"),
+        ([{"text": "a", "question": "b", "answer": 7}], "row 0 cannot be used.*7"),
+        ([ROWS[0]], "test has no rows"),  # one text cannot be split in two
+    ],
+)
+def test_unusable_rows_are_named(tmp_path, content, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in content))
+    with pytest.raises(ValueError, match=message):
+        load_qa(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.json", "{"), ("b.json", '{"version": 2}'), ("c.jsonl", "{]"), ("d.csv", "")]
+)
+def test_an_unreadable_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} (cannot be read|has no rows)"):
+        load_qa(str(tmp_path / name))
+
+
+def test_a_wrong_source_says_what_is_expected(tmp_path):
+    with pytest.raises(ValueError, match="Unknown dataset 'bundeld'"):
+        load_qa("bundeld")
+    with pytest.raises(FileNotFoundError, match=r"missing\.csv"):
+        load_qa(str(tmp_path / "missing.csv"))
+    with pytest.raises(FileNotFoundError, match="no train and test file"):
+        load_qa(str(tmp_path))
+    with pytest.raises(ValueError, match="train_rows is 0"):
+        load_qa("bundled", train_rows=0)
+
+
+@pytest.mark.parametrize("source", ["hub", "nobody/nothing"])
+def test_without_a_network_the_hub_is_one_clear_message(source):
+    with pytest.raises(ConnectionError, match=r"cannot be reached.*source='bundled'"):
+        load_qa(source)

@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from utils import environment as environments
+from utils.environment import detect, hub_reachable, report
+
+
+def pretend_gpu(monkeypatch, capability, name="Tesla T4", gib=15):
+    properties = type("Properties", (), {"name": name, "total_memory": gib * 2**30})()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: properties)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "reason"),
+    [
+        ((7, 5), "float16", "below 8.0"),  # T4, where is_bf16_supported() would say yes
+        ((8, 0), "bfloat16", "8.0 has bfloat16 units"),  # A100
+        ((9, 0), "bfloat16", "9.0"),  # H100
+    ],
+)
+def test_a_gpu_takes_the_full_profile_and_the_format_its_capability_has(monkeypatch, capability, dtype, reason):
+    monkeypatch.delenv("PROFILE", raising=False)
+    pretend_gpu(monkeypatch, capability)
+    found = detect()
+    assert (found.device, found.profile, found.model, found.dataset) == ("cuda", "full", "llama-3.2-3b", "hub")
+    assert found.dtype == dtype
+    assert reason in found.dtype_reason
+    assert found.gpu == "Tesla T4, 15 GiB"
+
+
+def test_without_a_gpu_the_demo_runs_on_the_embedded_model(monkeypatch):
+    monkeypatch.delenv("PROFILE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = detect()
+    assert (found.device, found.profile, found.model, found.dataset) == ("cpu", "demo", "gemma-3-270m", "bundled")
+    assert detect("full").model == "gemma-3-270m"
+    assert "no GPU" in report(found).loc["device", "value"]
+
+
+def test_the_environment_variables_choose_profile_and_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROFILE", "smoke")
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    assert detect().model == "tiny-llama"
+    assert detect().runs == tmp_path / "smoke"
+    assert detect("demo").profile == "demo"  # the form field goes before the variable
+    with pytest.raises(ValueError, match=r"'big'.*smoke.*demo.*full"):
+        detect("big")
+
+
+def test_prepare_installs_nothing_outside_colab(monkeypatch):
+    asked = []
+    monkeypatch.setattr(environments, "_pip", lambda *arguments: asked.append(arguments))
+    environments.prepare()
+    assert asked == []
+
+
+def test_the_hub_is_not_asked_where_it_is_switched_off():
+    assert hub_reachable() is False  # conftest sets HF_HUB_OFFLINE
+
+
+def test_the_report_names_versions_and_where_runs_are_kept(environment):
+    table = report(environment)
+    assert table.loc["torch", "value"] == torch.__version__
+    assert table.loc["model", "value"] == "tiny-llama"
+    assert table.loc["runs are kept in", "value"] == str(environment.runs)

@@ -1,0 +1,60 @@
+import dataclasses
+
+import pytest
+import torch
+
+from utils.config import RunConfig
+from utils.generation import generate_answers, stop_ids
+from utils.models import load_base, load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def gemma(environment):
+    return load_base("gemma-3-270m", environment), load_tokenizer("gemma-3-270m")
+
+
+def test_batches_of_one_and_of_many_give_the_same_answers_in_float32(gemma, data):
+    model, tokenizer = gemma
+    assert model.dtype == torch.float32
+    config = RunConfig("gemma-3-270m", rank=None, max_new_tokens=12, eval_batch_size=1)
+    alone = generate_answers(model, tokenizer, data["test"], config)
+    together = generate_answers(model, tokenizer, data["test"], dataclasses.replace(config, eval_batch_size=4))
+    assert [p.generation for p in alone] == [p.generation for p in together]
+    assert [p.index for p in together] == list(range(6))
+    assert [p.reference for p in together] == data["test"]["answer"]
+    assert any(p.answer for p in alone)
+
+
+def test_gemma_answers_a_plain_question_and_stops_at_the_newline(gemma):
+    model, tokenizer = gemma
+    row = {
+        "text": "Bucureștiul este capitala României.",
+        "question": "Care este capitala României?",
+        "answer": "București",
+    }
+    prediction = generate_answers(model, tokenizer, [row], RunConfig("gemma-3-270m", rank=None))[0]
+    assert prediction.answer == "București"
+    assert prediction.generation == " București\n"
+
+
+def test_every_token_with_a_newline_stops(tokenizer):
+    stops = stop_ids(tokenizer)
+    assert tokenizer.eos_token_id in stops
+    assert set(tokenizer("\n", add_special_tokens=False).input_ids) <= set(stops)
+    assert tokenizer("a", add_special_tokens=False).input_ids[0] not in stops
+
+
+def test_the_limit_of_new_tokens_is_kept(base, tokenizer, data):
+    config = RunConfig("tiny-llama", rank=None, max_new_tokens=3)
+    for prediction in generate_answers(base, tokenizer, data["test"], config):
+        assert len(tokenizer(prediction.generation, add_special_tokens=False).input_ids) <= 3
+
+
+def test_the_heads_input_is_contiguous_so_that_its_weights_are_never_copied(base, tokenizer, data):
+    seen = []
+    base.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].is_contiguous())
+    )
+    generate_answers(base, tokenizer, data["test"], RunConfig("tiny-llama", rank=None, max_new_tokens=2))
+    assert seen
+    assert all(seen)

@@ -1,0 +1,101 @@
+import re
+import string
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.metrics import NORMS, exact_match, normalize, score, token_f1
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
+PHRASES = st.lists(st.sampled_from("a an the un o Iași iasi ş ș „x” x. 1889 -".split()), max_size=6).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "strict", "squad", "ro"),
+    [
+        ("1872", "1872", 1, 1, 1),
+        ("Pleșuv", "pleșuv", 0, 1, 1),  # case
+        ("pleşuv", "pleșuv", 0, 0, 1),  # cedilla
+        ("vulturul pleșuv.", "vulturul pleșuv", 0, 1, 1),  # full stop
+        ("„Luceafărul”", "Luceafărul", 0, 0, 1),  # quotation marks that are not ASCII
+        ("un an", "un", 0, 1, 0),  # squad takes the Romanian year for an English article
+        ("an", "", 0, 1, 0),
+        ("într-un", "într un", 0, 0, 0),
+        ("dus-o", "dus–o", 0, 0, 1),  # hyphen and dash
+        ("s\u0326i", "și", 0, 0, 1),  # a letter and its comma as two characters
+        ("Iași", "Iasi", 0, 0, 0),  # a missing diacritic is a wrong letter
+        (None, "x", 0, 0, 0),
+    ],
+)
+def test_exact_match(prediction, reference, strict, squad, ro):
+    assert [exact_match(prediction, reference, norm) for norm in NORMS] == [strict, squad, ro]
+
+
+def test_token_f1():
+    assert token_f1("a b", "b c") == 0.5  # 1 shared of 2 and 2
+    assert token_f1("Vulturul pleșuv", "pleșuv") == pytest.approx(2 / 3)  # precision 1/2, recall 1
+    assert token_f1("da da", "da") == pytest.approx(2 / 3)  # a word said twice counts twice: 1 of 2, 1 of 1
+    assert token_f1("a", "b") == 0.0
+    assert token_f1(None, "b") == 0.0
+    assert token_f1("Pleşuv.", "pleșuv") == 0.0
+    assert token_f1("Pleşuv.", "pleșuv", "ro") == 1.0
+
+
+def test_score_means_every_metric_and_counts_what_was_not_answered():
+    scores = score(["1872", None, "la Iași", "Pleşuv"], ["1872", "a", "Iași", "pleșuv"])
+    assert scores["em_strict"] == 0.25
+    assert scores["f1_strict"] == pytest.approx((1 + 0 + 2 / 3 + 0) / 4)
+    assert scores["em_ro"] == 0.5
+    assert scores["f1_ro"] == pytest.approx((1 + 0 + 2 / 3 + 1) / 4)
+    assert (scores["unanswered"], scores["n"]) == (1, 4)
+    assert set(scores) == {f"{m}_{n}" for m in ("em", "f1") for n in NORMS} | {"unanswered", "n"}
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="2 predictions for 1 references"):
+        score(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="nothing to score"):
+        score([], [])
+    with pytest.raises(ValueError, match="'bleu'"):
+        exact_match("a", "a", norm="bleu")
+
+
+def _official_squad(prediction, reference):
+    """SQuAD v1.1's published definition, said again with other means: lower, punctuation, articles, white space."""
+
+    def tokens(text):
+        text = text.lower().translate(str.maketrans("", "", string.punctuation))
+        return re.sub(r"\b(?:an?|the)\b", " ", text).split()
+
+    p, r = tokens(prediction), tokens(reference)
+    same = sum(min(n, Counter(r)[t]) for t, n in Counter(p).items())
+    return float(p == r), 2 * same / (len(p) + len(r)) if same else 0.0
+
+
+@given(PHRASES | TEXTS, PHRASES | TEXTS)
+def test_squad_norm_is_the_official_definition(prediction, reference):
+    em, f1 = _official_squad(prediction, reference)
+    assert exact_match(prediction, reference, "squad") == em
+    assert token_f1(prediction, reference, "squad") == pytest.approx(f1)
+
+
+@given(PHRASES | TEXTS, PHRASES | TEXTS, st.sampled_from(NORMS))
+def test_f1_is_symmetric_and_both_metrics_stay_in_range(a, b, norm):
+    assert token_f1(a, b, norm) == token_f1(b, a, norm)
+    assert 0.0 <= token_f1(a, b, norm) <= 1.0
+    assert exact_match(a, b, norm) in (0.0, 1.0)
+    if normalize(b, norm):
+        assert exact_match(a, b, norm) <= token_f1(a, b, norm)
+
+
+@given(PHRASES | TEXTS, st.sampled_from(NORMS))
+def test_normalising_twice_changes_nothing(text, norm):
+    once = normalize(text, norm)
+    assert normalize(once, norm) == once
+
+
+@given(TEXTS)
+def test_ro_never_empties_an_answer(text):
+    assert bool(normalize(text, "ro")) == bool(text.strip())

@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from utils.config import RunConfig
+from utils.models import add_lora, llama_3b_on_meta, load_base, load_tokenizer, remove_lora
+from utils.paper import BASE_PARAMETERS, TABLE_3, TOTAL_PARAMETERS_RANK_32
+
+
+@pytest.mark.parametrize("published", TABLE_3[1:], ids=lambda row: f"rank {row['rank']}")
+def test_llama_3b_gives_table_3s_percentages(published):
+    model = llama_3b_on_meta()
+    assert model.num_parameters() == BASE_PARAMETERS
+    trainable, total = add_lora(model, RunConfig("llama-3.2-3b", published["rank"])).get_nb_trainable_parameters()
+    assert round(100 * trainable / total, 4) == published["trainable_percent"]
+    if published["rank"] == 32:
+        assert total == TOTAL_PARAMETERS_RANK_32
+
+
+def test_only_the_adapter_can_be_trained_and_it_starts_without_effect(base, tokenizer):
+    ids = torch.tensor([tokenizer("Dunărea curge.").input_ids])
+    before = base(ids).logits
+    model = add_lora(base, RunConfig("tiny-llama", rank=4, target_modules=("q", "v")))
+    assert torch.equal(model(ids).logits, before)
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(names) == 2 * 2 * 2  # layers, modules, A and B
+    assert all("lora_" in name for name in names)
+    # q: 64 in + 64 out, v: 64 in + 32 out, rank 4, two layers
+    assert model.get_nb_trainable_parameters()[0] == 2 * 4 * (128 + 96)
+
+
+def test_the_seed_decides_the_adapter(environment):
+    def first_a(seed):
+        model = add_lora(load_base("tiny-llama", environment), RunConfig("tiny-llama", seed=seed))
+        return next(p for name, p in model.named_parameters() if "lora_A" in name)
+
+    assert torch.equal(first_a(0), first_a(0))
+    assert not torch.equal(first_a(0), first_a(1))
+
+
+def test_removing_the_adapter_gives_the_base_model_back(base):
+    before = {name: p.clone() for name, p in base.named_parameters()}
+    model = add_lora(base, RunConfig("tiny-llama"))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                p.fill_(1.0)
+    back = remove_lora(model)
+    after = dict(back.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    wider = add_lora(back, RunConfig("tiny-llama", target_modules=("q", "k", "v", "o")))
+    assert {n.split(".")[-4] for n, p in wider.named_parameters() if "lora_A" in n} == {
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    }
+
+
+def test_a_second_adapter_is_refused(base):
+    model = add_lora(base, RunConfig("tiny-llama"))
+    with pytest.raises(ValueError, match="already carries an adapter"):
+        add_lora(model.get_base_model(), RunConfig("tiny-llama", rank=4))
+
+
+def test_the_base_configuration_has_no_adapter(base):
+    with pytest.raises(ValueError, match="base model"):
+        add_lora(base, RunConfig("tiny-llama", rank=None))
+
+
+def test_unknown_models_are_named_before_anything_is_loaded(environment):
+    with pytest.raises(ValueError, match=r"Unknown model 'lama'; expected one of \['llama-3.2-3b'"):
+        load_base("lama", environment)
+    with pytest.raises(OSError, match=r"meta-llama/Llama-3.2-3B could not be loaded.*HF_TOKEN"):
+        load_base("llama-3.2-3b", environment)
+
+
+def test_a_saved_model_loads_from_its_folder(base, tokenizer, environment, tmp_path):
+    base.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again = load_base(str(tmp_path), environment)
+    assert all(torch.equal(a, b) for a, b in zip(base.parameters(), again.parameters(), strict=True))
+    assert load_tokenizer(str(tmp_path)).pad_token == "<pad>"
+
+
+def test_a_tokenizer_that_pads_with_its_end_token_gets_another(tokenizer, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    tokenizer.save_pretrained(tmp_path)
+    ending = load_tokenizer(str(tmp_path))
+    ending.pad_token = ending.eos_token
+    ending.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).pad_token == "<pad>"

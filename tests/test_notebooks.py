@@ -1,0 +1,81 @@
+"""The committed notebooks: executed, clean, sharing one setup cell, and running to their end in fresh kernels."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from utils.environment import ROOT
+
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAMES = [
+    "00_dataset",
+    "01_tokenizer_checks",
+    "02_fine_tuning",
+    "03_rank_sweep",
+    "04_target_module_sweep",
+    "05_result_plots",
+]
+
+
+def code(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_the_series_is_complete():
+    assert [path.stem for path in PATHS] == NAMES
+
+
+def test_all_notebooks_share_the_setup_cell():
+    assert len({code(path)[0].source for path in PATHS}) == 1
+    assert len(code(PATHS[0])[0].source.splitlines()) <= 16
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_a_notebook_is_valid_executed_and_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    assert notebook.cells[0].source.startswith("[![Open in Colab]")
+    counts = [cell.execution_count for cell in code(path)]
+    assert counts == list(range(1, len(counts) + 1)), "not executed top to bottom in a fresh kernel"
+    assert any(cell.outputs for cell in code(path))
+    text = path.read_text(encoding="utf-8")
+    assert '"output_type": "error"' not in text
+    assert not re.search(r"/(root|home|work|tmp)/", text), "an output names a path of one machine"
+    assert "Warning" not in text
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_every_code_cell_has_a_sentence_before_it_somewhere_and_stays_small(path):
+    for cell in code(path):
+        assert len(cell.source.splitlines()) <= 30
+
+
+def test_the_series_runs_in_the_smoke_profile_and_again_skips_what_is_finished(tmp_path):
+    environment = os.environ | {"PROFILE": "smoke", "RUNS": str(tmp_path)}
+
+    def reproduce():
+        command = [sys.executable, "-m", "utils", "reproduce"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    printed = reproduce()
+    for number, name in enumerate(NAMES, 1):
+        assert f"[{number}/6] {name} " in printed
+    for table in ("Table 3", "Table 4", "Table 5", "Table 6"):
+        assert f"\n{table}. " in printed
+    assert "skipped" not in printed
+    folder = tmp_path / "smoke"
+    records = {path: path.stat().st_mtime_ns for path in (folder / "records").glob("*.json")}
+    assert len(records) == 12
+    assert len(list((folder / "adapters").iterdir())) == 11
+    assert len(list((folder / "figures").glob("*.png"))) == 5
+    assert [p.stem for p in sorted((folder / "notebooks").glob("*.ipynb"))] == NAMES
+    sweep = (folder / "notebooks" / "03_rank_sweep.ipynb").read_text(encoding="utf-8")
+    assert sweep.count("finished before, skipped") == 2  # base and rank 2 come from 02
+    assert "12 finished runs were found and skipped" in reproduce()

@@ -1,0 +1,54 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.prompt import build_completion, build_prompt, extract_answer
+
+LINES = st.text(st.characters(codec="utf-8"), max_size=40)
+ANSWERS = LINES.filter(lambda s: s.strip() and not set(s) & set("\r\n"))
+
+
+def test_the_prompt_is_three_labelled_lines_and_ends_without_a_space():
+    assert build_prompt("Dunărea curge.", "Ce curge?") == "Context: Dunărea curge.\nQuestion: Ce curge?\nAnswer:"
+    assert build_prompt("a", "b", language="ro") == "Context: a\nÎntrebare: b\nRăspuns:"
+
+
+def test_line_breaks_in_a_row_do_not_break_the_prompt():
+    assert build_prompt(" a\n\n b\r\nc ", "d\n?") == "Context: a b c\nQuestion: d ?\nAnswer:"
+
+
+def test_an_unknown_language_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"'fr'.*\['en', 'ro'\]"):
+        build_prompt("a", "b", language="fr")
+
+
+@pytest.mark.parametrize(
+    ("generation", "answer"),
+    [
+        (" pleșuv", "pleșuv"),
+        (" pleșuv\nQuestion: Ce?\nAnswer: altul", "pleșuv"),  # what the model invents later never counts
+        ("\n pleșuv", None),  # nothing stands before the first newline
+        ("   ", None),
+        ("", None),
+        (" a\r\nb", "a"),
+        (" Answer: a", "Answer: a"),  # no echoed prompt, so the label is part of what was written
+        ("Context: t\nQuestion: q\nAnswer: a\nAnswer: b", "a"),
+        ("Context: spune Answer: fals\nQuestion: q Answer: fals\nAnswer: a", "a"),
+        ("Context: t\nÎntrebare: q\nRăspuns: a\nQuestion: x\nAnswer: b", "a"),
+        ("Context: t\nQuestion: q\nAnswer:", None),
+        ("Context: t\nQuestion: q", None),  # cut before its answer line
+    ],
+)
+def test_the_answer_is_taken_out_of_what_the_model_wrote(generation, answer):
+    assert extract_answer(generation) == answer
+
+
+@given(ANSWERS)
+def test_extraction_undoes_completion(answer):
+    assert extract_answer(build_completion(answer)) == answer.strip()
+
+
+@given(LINES, LINES, ANSWERS, LINES, st.sampled_from(["en", "ro"]))
+def test_extraction_finds_the_answer_in_an_echoed_prompt(text, question, answer, rest, language):
+    echoed = build_prompt(text, question, language) + build_completion(answer) + "\n" + rest
+    assert extract_answer(echoed) == answer.strip()

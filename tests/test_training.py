@@ -1,0 +1,103 @@
+import math
+
+import pytest
+import torch
+from transformers import DataCollatorForSeq2Seq, TrainerCallback
+
+from utils.config import RunConfig
+from utils.models import add_lora, load_base, load_tokenizer
+from utils.training import IGNORED, AnswerTrainer, fine_tune, tokenize_row, training_arguments
+
+CONFIG = RunConfig("tiny-llama", rank=8, target_modules=("q", "v", "o", "up", "down"), learning_rate=1e-2, epochs=12)
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "gemma-3-270m"])
+def test_the_loss_is_on_the_answer_and_its_end_token(name, data):
+    tokenizer = load_tokenizer(name)
+    for row in data["train"]:
+        tokens = tokenize_row(row, tokenizer, CONFIG)
+        learnt = [t for t, label in zip(tokens["input_ids"], tokens["labels"], strict=True) if label != IGNORED]
+        assert tokenizer.decode(learnt[:-1]) == " " + row["answer"]
+        assert learnt[-1] == tokenizer.eos_token_id
+        assert tokens["input_ids"].count(tokenizer.bos_token_id) == 1
+        assert tokens["input_ids"][0] == tokenizer.bos_token_id
+
+
+def test_loss_on_text_learns_everything_but_the_bos(data, tokenizer):
+    tokens = tokenize_row(data["train"][0], tokenizer, RunConfig("tiny-llama", loss_on="text"))
+    assert tokens["labels"] == [IGNORED, *tokens["input_ids"][1:]]
+
+
+def batch_of(rows, tokenizer, config):
+    examples = [tokenize_row(row, tokenizer, config) for row in rows]
+    return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)(examples)
+
+
+@pytest.mark.parametrize("loss_on", ["answer", "text"])
+def test_the_answer_only_head_gives_the_loss_and_gradients_of_the_full_one(base, tokenizer, data, loss_on):
+    config = RunConfig("tiny-llama", loss_on=loss_on)
+    model = add_lora(base, config)
+    with torch.no_grad():  # away from B = 0, where the gradient of A would be zero
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(std=0.1)
+    batch = batch_of(list(data["train"])[:4], tokenizer, config)
+    trainer = AnswerTrainer(model=model, args=training_arguments(config, "cpu", torch.float32))
+    ours = trainer.compute_loss(model, dict(batch))
+    full = model(**batch).loss  # Hugging Face's own: all logits, then the mean over label tokens
+    assert ours.item() == pytest.approx(full.item(), rel=1e-5)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for a, b in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(full, parameters), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_is_masked_and_never_the_end_token(data, tokenizer):
+    batch = batch_of(list(data["train"])[:4], tokenizer, CONFIG)
+    padding = batch["attention_mask"] == 0
+    assert padding.any()
+    assert (batch["labels"][padding] == IGNORED).all()
+    assert (batch["input_ids"][padding] == tokenizer.pad_token_id).all()
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert (batch["labels"] == tokenizer.eos_token_id).sum() == 4  # one end token learnt a row
+
+
+def test_training_lowers_the_loss_logs_each_step_and_repeats_exactly(environment, tokenizer, data):
+    rows, results = data["train"].select(range(4)), []
+    for _ in range(2):
+        model = add_lora(load_base("tiny-llama", environment), CONFIG)
+        results.append(fine_tune(model, tokenizer, rows, CONFIG))
+    first = results[0]
+    assert [entry["step"] for entry in first.loss] == list(range(1, 13))  # 4 rows, batch 4, 12 epochs
+    assert first.samples == 48
+    assert first.loss[-1]["loss"] < 0.9 * first.loss[0]["loss"]
+    assert first.loss[0]["loss"] == pytest.approx(math.log(1000), rel=0.05)  # random weights: as good as guessing
+    rates = [entry["learning_rate"] for entry in first.loss]
+    assert rates == pytest.approx([1e-2 * (12 - i) / 12 for i in range(12)])  # linear, no warm-up
+    assert results[1].loss == first.loss
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_with_advice(base, tokenizer, data):
+    model = add_lora(base, CONFIG)
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "lora_A" in name).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"step 1.*learning rate \(0.01\)"):
+        fine_tune(model, tokenizer, data["train"], CONFIG)
+
+
+def test_a_callback_can_stop_training_after_a_step(base, tokenizer, data):
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 2
+
+    result = fine_tune(add_lora(base, CONFIG), tokenizer, data["train"], CONFIG, callbacks=[Stop()])
+    assert [entry["step"] for entry in result.loss] == [1, 2]
+
+
+def test_no_rows_is_an_error(base, tokenizer, data):
+    with pytest.raises(ValueError, match="no training rows"):
+        fine_tune(add_lora(base, CONFIG), tokenizer, data["train"].select([]), CONFIG)
+
+
+def test_half_precision_scales_gradients_on_a_gpu_only():
+    assert training_arguments(CONFIG, "cpu", torch.bfloat16).fp16 is False
+    assert training_arguments(CONFIG, "cpu", torch.bfloat16).bf16 is False  # the weights are bf16 already

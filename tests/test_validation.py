@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from utils import data as data_module
+from utils.data import load_qa, validate_qa
+from utils.validation import answer_kind, words
+
+GOOD = {
+    "text": "Poetul Mihai Eminescu s-a născut în anul 1850 la Botoșani și a murit în 1889 la București.",
+    "question": "În ce an s-a născut poetul?",
+    "answer": "1850",
+    "source": "",
+}
+OTHER = {
+    **GOOD,
+    "text": "Compozitorul George Enescu s-a stins din viață în anul 1955, departe de țară, într-un hotel din Paris.",
+}
+
+
+def rules(train, test=(OTHER,)):
+    found = validate_qa(DatasetDict(train=Dataset.from_list(list(train)), test=Dataset.from_list(list(test))))
+    return {(row.level, row.rule) for row in found[found["split"] != "test"].itertuples()} | {
+        (row.level, row.rule) for row in found[found["rule"].str.startswith("leak")].itertuples()
+    }
+
+
+def test_the_bundled_rows_pass_every_rule():
+    found = validate_qa(load_qa("bundled"))
+    assert found.empty, found.to_string()
+
+
+def test_a_good_row_passes():
+    assert rules([GOOD]) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "rule"),
+    [
+        ({"text": ""}, "error", "empty text"),
+        ({"question": " "}, "error", "empty question"),
+        ({"answer": ""}, "error", "empty answer"),
+        ({"text": GOOD["text"].replace("ș", "ş")}, "warning", "cedilla instead of comma below"),
+        ({"text": GOOD["text"].replace("ș", "s\u0326")}, "warning", "not NFC"),
+        ({"answer": "1851"}, "warning", "answer is not in the text"),
+        ({"question": "Ce s-a întâmplat în 1850?"}, "warning", "question gives the answer away"),
+        ({"question": "Spune anul."}, "warning", "question does not end in ?"),
+        ({"text": "Eminescu s-a născut în 1850."}, "warning", "text length is not 12 to 70 words"),
+        ({"text": GOOD["text"] + " cuvânt" * 60}, "warning", "text length is not 12 to 70 words"),
+        ({"answer": GOOD["text"][7:]}, "warning", "answer is over 12 words"),
+    ],
+)
+def test_each_rule_finds_its_row(change, level, rule):
+    assert rules([{**GOOD, **change}]) == {(level, rule)}
+
+
+def test_rules_over_several_rows():
+    assert rules([GOOD, GOOD]) == {("warning", "duplicate row")}
+    four = [{**GOOD, "question": f"Întrebarea {letter} despre an?"} for letter in "abcd"]
+    assert rules(four) == {("warning", "text with more than 3 questions")}
+    assert rules([GOOD], [GOOD]) == {("warning", "leak: test text is in train")}
+    assert rules([GOOD], [{**GOOD, "text": GOOD["text"].replace("1889", "1890")}]) == {
+        ("warning", "leak: nearly a train text")
+    }
+
+
+def test_one_opening_for_too_many_questions():
+    letters = [f"{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
+    texts = [f"{GOOD['text'][:-1]} {letter}." for letter in letters]
+    mixed = [
+        {**GOOD, "text": t, "question": f"{letter} ce an scrie?"} for t, letter in zip(texts, letters, strict=True)
+    ]
+    assert rules(mixed) == set()
+    same = [{**row, "question": f"În ce an anume {i}?"} if i < 5 else row for i, row in enumerate(mixed)]
+    assert rules(same) == {("warning", "opening in over 4 % of questions")}  # 5 of 100
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "kind"),
+    [
+        ("În ce an a murit?", "1889", "number"),
+        ("Câte capete are?", "trei capete", "number"),
+        ("Cine a scris?", "Ion Creangă", "person"),
+        ("Cui i-a scris?", "Veronicăi Micle", "person"),
+        ("Unde s-a născut?", "Botoșani", "place"),
+        ("În ce oraș a murit?", "București", "place"),
+        ("Ce a scris?", "Luceafărul", "phrase"),
+        ("De ce a plecat?", "pentru că nu mai avea bani", "long"),
+    ],
+)
+def test_answer_kind(question, answer, kind):
+    assert answer_kind(question, answer) == kind
+
+
+def test_words_keep_hyphens_and_decimals():
+    assert words("S-a născut în 1850, la 2.544 m.") == ["S-a", "născut", "în", "1850", "la", "2.544", "m"]
+
+
+def test_bundled_answers_are_mixed_and_no_text_is_in_both_splits():
+    files = [
+        Path(data_module.BUNDLED / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        for split in ("train", "test")
+    ]
+    rows = [json.loads(line) for file in files for line in file]
+    kinds = [answer_kind(row["question"], row["answer"]) for row in rows]
+    assert 0.20 <= kinds.count("number") / 800 <= 0.30
+    assert 0.08 <= kinds.count("long") / 800 <= 0.15
+    assert len({json.loads(line)["text"] for line in files[0]} & {json.loads(line)["text"] for line in files[1]}) == 0
