@@ -72,9 +72,20 @@ def test_squad_json_is_read_and_questions_without_an_answer_are_left_out(tmp_pat
     assert data["test"][0]["source"] == "T"
 
 
+def test_all_accepted_answers_are_kept_the_first_of_them_as_the_answer(tmp_path):
+    answers = [{"text": t, "answer_start": 0} for t in ("în 1850", "1850", "1850")]
+    paragraphs = [{"context": f"{i} în 1850", "qas": [{"question": "Când?", "answers": answers}]} for i in range(4)]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    row = load_qa(str(tmp_path / "squad.json"))["test"][0]
+    assert (row["answer"], row["answers"]) == ("în 1850", ["în 1850", "1850"])
+    assert "answers" not in load_qa("bundled")["test"].column_names
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ([{**ROWS[0], "answers": "0"}], "row 0: answers is '0'; expected a list"),
+        ([{**ROWS[0], "answers": ["0", 7]}], "row 0: answers is"),
         (
             [{"context": "a", "question": "b", "answer": "c"}],
             r"lacks the column \['text'\]; found .*'context'.*expected",

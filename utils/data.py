@@ -25,6 +25,8 @@ TEST_SHARE = 0.25  # the paper's 200 of 800, for a file that comes without a spl
 def load_qa(source: str, train_rows: int | None = None, test_rows: int | None = None, seed: int = 0) -> DatasetDict:
     """Return `train` and `test` rows with the columns text, question, answer and source (topic, phase where known).
 
+    Where a dataset accepts several answers to a question, a column `answers` lists them all and `answer` is the first.
+
     `source` is "bundled", "hub" (the paper's dataset), another Hub id "owner/name", a local CSV, JSONL, Parquet or
     SQuAD-format JSON file, or a folder with a train and a test file. A single file is split 3 : 1, all questions of
     a text on one side. `train_rows` and `test_rows` take a subset, evenly over the topics, drawn with `seed`.
@@ -63,7 +65,8 @@ def fingerprint(data: DatasetDict) -> str:
     digest = hashlib.sha256()
     for split in ("train", "test"):
         for row in data[split]:
-            digest.update(json.dumps([split, row["text"], row["question"], row["answer"]]).encode())
+            said = [row["answer"], *([row["answers"]] if "answers" in row else [])]
+            digest.update(json.dumps([split, row["text"], row["question"], *said]).encode())
     return digest.hexdigest()[:12]
 
 
@@ -137,7 +140,8 @@ def _squad_rows(content: dict | list) -> list[dict]:
     if isinstance(content, list):
         return content  # a plain JSON list of rows
     return [
-        {"text": p["context"], "question": qa["question"], "answer": qa["answers"][0]["text"], "source": a.get("title", "")}
+        {"text": p["context"], "question": qa["question"], "answers": [one["text"] for one in qa["answers"]],
+         "answer": qa["answers"][0]["text"], "source": a.get("title", "")}
         for a in content["data"] for p in a["paragraphs"] for qa in p["qas"] if qa["answers"]
     ]  # fmt: skip
 
@@ -152,7 +156,7 @@ def _checked(rows: list[dict], where: str) -> list[dict]:
     missing = [column for column in COLUMNS[:3] if any(column not in row for row in rows)]
     if missing:
         raise ValueError(f"{where} lacks the column {missing}; found {sorted(rows[0])}, expected {list(COLUMNS)}.")
-    extra = [column for column in ("topic", "phase") if all(column in row for row in rows)]
+    extra = [column for column in ("topic", "phase", "answers") if all(column in row for row in rows)]
     shaped = [{c: row.get(c) for c in (*COLUMNS, *extra)} for row in rows]
     for index, row in enumerate(shaped):
         row["source"] = row["source"] or ""
@@ -162,4 +166,9 @@ def _checked(rows: list[dict], where: str) -> list[dict]:
                 f"{where}: row {index} cannot be used: text, question and answer must be text that is not empty; "
                 f"found { ({c: row[c] for c in wrong or COLUMNS[:3]})!r:.200}."
             )
+        if "answers" in extra:
+            several = [row["answer"]] if row["answers"] is None else row["answers"]
+            if isinstance(several, str | float | int) or not all(isinstance(a, str) and a.strip() for a in several):
+                raise ValueError(f"{where}: row {index}: answers is {several!r:.200}; expected a list of texts.")
+            row["answers"] = list(dict.fromkeys([row["answer"], *several]))
     return shaped

@@ -74,7 +74,7 @@ def build_record(
         },
         "memory": {"peak_bytes": _peak_bytes()},
         "training": training.loss,
-        "metrics": score([p.answer for p in predictions], [p.reference for p in predictions]),
+        "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
         "predictions": [p.as_dict() for p in predictions],
         "table_4": table_4.as_dict(),
     }

@@ -7,6 +7,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from utils.config import RunConfig
+from utils.failures import failure_kind
 from utils.prompt import build_prompt, extract_answer
 
 
@@ -21,6 +22,12 @@ class Prediction:
     """The new text as it came, end token removed."""
     answer: str | None
     """The text before the first newline, None where there is none."""
+    references: list[str]
+    """Every accepted answer, the reference among them."""
+    failure: str | None
+    """What is wrong with the answer (failures.KINDS), None where it is right."""
+    prompt_tokens: int
+    """Length of the prompt, which is never cut."""
 
     def as_dict(self) -> dict:
         """Return the fields as a record keeps them."""
@@ -64,5 +71,10 @@ def generate_answers(
         )
         output = model.generate(**padded, generation_config=settings)[:, padded.input_ids.shape[1] :]
         for i, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
-            predictions[i] = Prediction(i, rows[i]["question"], rows[i]["answer"], text, extract_answer(text))
+            row, answer = rows[i], extract_answer(text)
+            references = row.get("answers") or [row["answer"]]
+            failure = failure_kind(answer, references, row["text"])
+            predictions[i] = Prediction(
+                i, row["question"], row["answer"], text, answer, references, failure, len(prompts[i])
+            )
     return [predictions[i] for i in range(len(rows))]

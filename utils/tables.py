@@ -182,7 +182,7 @@ def per_question(record: dict, norm: str = "strict") -> tuple[list[float], list[
 
     Example: em, f1 = per_question(record)
     """
-    pairs = [(p["answer"], p["reference"]) for p in record["predictions"]]
+    pairs = [(p["answer"], p.get("references", p["reference"])) for p in record["predictions"]]
     return [exact_match(a, r, norm) for a, r in pairs], [token_f1(a, r, norm) for a, r in pairs]
 
 
