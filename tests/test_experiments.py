@@ -10,6 +10,11 @@ from utils.experiments import finished_record, run, sweep
 from utils.models import load_base
 from utils.paper import TABLE_4_EXAMPLE
 
+DONE = {
+    "timing": {"train_seconds": 0, "answer_seconds": 0},
+    "metrics": {"em_strict": 0, "f1_strict": 0, "n": 6},
+}
+
 
 def test_a_sweep_runs_each_configuration_once_and_the_base_model_loads_once(tmp_path, environment, data, monkeypatch):
     loads = []
@@ -26,6 +31,15 @@ def test_a_sweep_runs_each_configuration_once_and_the_base_model_loads_once(tmp_
     assert len(loads) == 1  # nothing left to run, nothing to load
     assert all("finished before, skipped" in line for line in said)
     assert [r["predictions"] for r in again] == [r["predictions"] for r in first[:2]]
+
+
+def test_seeds_repeat_every_configuration_but_the_base_model(tmp_path, environment, data, monkeypatch):
+    monkeypatch.setattr(experiments, "run", lambda config, *_: {"run_id": config.run_id, "seed": config.seed, **DONE})
+    there, said = dataclasses.replace(environment, runs=tmp_path), []
+    config, shown = RunConfig("tiny-llama"), RunConfig("tiny-llama", rank=None, shots=1)
+    found = sweep([config.base(), shown, config], data, there, say=said.append, seeds=(3, 4))
+    assert [r["seed"] for r in found] == [0, 3, 3, 4, 4]
+    assert not any("skipped" in line for line in said)
 
 
 def test_other_rows_are_another_run(environment, data, records, grid):

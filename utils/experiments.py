@@ -5,6 +5,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from datasets import DatasetDict
@@ -123,8 +124,12 @@ def sweep(
     data: DatasetDict,
     environment: Environment,
     say: Callable[[str], None] = print,
+    seeds: Iterable[int] = (),
 ) -> list[dict]:
     """Return the record of every configuration, in order; what is finished is read, the rest is run.
+
+    With `seeds` there is a record for each of them, all configurations of one seed before the next; without,
+    every configuration keeps its own seed.
 
     A run is finished where its record holds the same settings on the same rows. Configurations that stand twice are
     run once, and the base model is loaded once, at the first run that needs it. One line is said for each.
@@ -132,6 +137,9 @@ def sweep(
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
     configs = list(configs)
+    if seeds := tuple(seeds):  # the base model is the same for every seed, unless chance draws its examples
+        repeated = [c if c.is_base and not c.shots else replace(c, seed=s) for s in seeds for c in configs]
+        configs = list(dict.fromkeys(repeated))
     if not configs:
         raise ValueError("The sweep is empty: expected at least one configuration.")
     if len({config.model for config in configs}) > 1:

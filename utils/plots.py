@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
 from utils import paper
+from utils.records import pooled
 from utils.stats import bootstrap_ci
-from utils.tables import per_question
+from utils.tables import by_seed, name
 from utils.validation import answer_kind, words
 
 # Okabe and Ito's palette: told apart with any colour vision.
@@ -75,19 +76,21 @@ def tokens_per_word(table: pd.DataFrame) -> Figure:
 
 
 def loss_curves(frame: pd.DataFrame) -> Figure:
-    """Return the training loss of every run, smoothed over a tenth of its steps.
+    """Return the training loss of every configuration (its first seed), smoothed over a tenth of its steps.
 
     Example: loss_curves(as_frame(records))
     """
+    frame = pooled(frame)
     figure, axis = _subplots(figsize=(8, 4))
     colours = plt.get_cmap("viridis")
     runs = [row for _, row in frame[frame["rank"].notna()].sort_values(["learning_rate", "trainable"]).iterrows()]
     for place, run in enumerate(runs):
         loss = pd.DataFrame(run["record"]["training"])
         smooth = loss["loss"].rolling(max(1, len(loss) // 10), min_periods=1).mean()
-        label = f"r {run['rank']:.0f}  {','.join(run['target_modules'])}  {run['learning_rate']:.0e}"
         style = "--" if run["learning_rate"] > paper.TABLE_3_LEARNING_RATE else "-"
-        axis.plot(loss["epoch"], smooth, style, color=colours(place / max(1, len(runs))), label=label, linewidth=1.4)
+        axis.plot(
+            loss["epoch"], smooth, style, color=colours(place / max(1, len(runs))), label=name(run), linewidth=1.4
+        )
     axis.legend(
         frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title="rank, modules, learning rate"
     )
@@ -102,9 +105,10 @@ def scores_by_rank(frame: pd.DataFrame) -> Figure:
 
     Example: scores_by_rank(as_frame(records))
     """
+    frame = pooled(frame)
     runs, base = _rank_runs(frame)
     figure, axes = _subplots(1, 2, figsize=(10, 3.8), sharey=True)
-    for axis, (column, (name, key, colour)) in zip(axes, METRICS.items(), strict=True):
+    for axis, (column, (metric, key, colour)) in zip(axes, METRICS.items(), strict=True):
         _points(axis, runs["rank"], runs, column, colour, f"measured, 95 % interval (n = {int(runs['n'].iloc[0])})")
         if base is not None:
             axis.axhline(base[column], color=GREY, linestyle=":", label=f"measured, base model ({base[column]:.3f})")
@@ -115,7 +119,7 @@ def scores_by_rank(frame: pd.DataFrame) -> Figure:
         axis.set_xticks(paper.RANKS, [str(rank) for rank in paper.RANKS])
         axis.set_ylim(0, 1)
         axis.legend(frameon=False, fontsize=8, loc="upper left")
-        _axis(axis, "rank r (alpha = 4r; modules q, v; 1e-4)", name)
+        _axis(axis, "rank r (alpha = 4r; modules q, v; 1e-4)", metric)
     figure.suptitle(_run_name(frame), fontsize=11)
     return figure
 
@@ -125,6 +129,7 @@ def scores_by_parameters(frame: pd.DataFrame) -> Figure:
 
     Example: scores_by_parameters(as_frame(records))
     """
+    frame = pooled(frame)
     figure, axis = _subplots(figsize=(8, 4))
     marks = {("q",): "s", ("q", "v"): "o", ("q", "k", "v", "o"): "^"}
     for (modules, rate), runs in frame[frame["rank"].notna()].groupby(["target_modules", "learning_rate"], sort=False):
@@ -145,13 +150,14 @@ def module_bars(frame: pd.DataFrame) -> Figure:
 
     Example: module_bars(as_frame(records))
     """
+    frame = pooled(frame)
     figure, axes = _subplots(1, 2, figsize=(10, 3.8), sharey=True)
     sets = paper.TARGET_MODULES
     series = (
         (paper.TABLE_6_LEARNING_RATE, paper.TABLE_6, BLUE, -0.2),
         (paper.TABLE_5_LEARNING_RATE, paper.TABLE_5, ORANGE, 0.2),
     )
-    for axis, (column, (name, key, _)) in zip(axes, METRICS.items(), strict=True):
+    for axis, (column, (metric, key, _)) in zip(axes, METRICS.items(), strict=True):
         for rate, table, colour, offset in series:
             same = frame[(frame["rank"] == paper.MODULES_RANK) & (frame["learning_rate"] == rate)]
             runs = (
@@ -170,19 +176,19 @@ def module_bars(frame: pd.DataFrame) -> Figure:
         axis.set_xticks(range(len(sets)), [", ".join(modules) for modules in sets])
         axis.set_ylim(0, 1)
         axis.legend(frameon=False, fontsize=8, loc="upper left")
-        _axis(axis, "target modules (rank 2)", name)
+        _axis(axis, "target modules (rank 2)", metric)
     figure.suptitle(_run_name(frame), fontsize=11)
     return figure
 
 
 def time_and_memory(frame: pd.DataFrame) -> Figure:
-    """Return seconds of training and answering per run, and the process's peak memory after it.
+    """Return seconds of training and answering per run (seeds averaged), and the process's peak memory after it.
 
     Example: time_and_memory(as_frame(records))
     """
+    frame = pooled(frame)
     figure, axes = _subplots(1, 2, figsize=(10, 4.2), sharey=True)
-    labels = ["base" if pd.isna(r["rank"]) else f"r {r['rank']:.0f}  {','.join(r['target_modules'])}  {r['learning_rate']:.0e}"
-              for _, r in frame.iterrows()]  # fmt: skip
+    labels = [name(run) for _, run in frame.iterrows()]
     axes[0].barh(labels, frame["train_seconds"], color=BLUE, label="training")
     axes[0].barh(
         labels, frame["answer_seconds"], left=frame["train_seconds"], color=ORANGE, label="answering the test rows"
@@ -238,7 +244,7 @@ def _subplots(*shape, **options):
 
 def _points(axis, x, runs: pd.DataFrame, column: str, colour: str, label: str | None) -> None:
     which = list(METRICS).index(column)
-    limits = [bootstrap_ci(per_question(record)[which]) for record in runs["record"]]
+    limits = [bootstrap_ci(by_seed(records)[which]) for records in runs["records"]]
     below = [score - low for score, (low, _) in zip(runs[column], limits, strict=True)]
     above = [high - score for score, (_, high) in zip(runs[column], limits, strict=True)]
     style = "o-" if label else "none"
@@ -261,7 +267,9 @@ def _axis(axis, x: str, y: str) -> None:
 def _run_name(frame: pd.DataFrame) -> str:
     last = frame.iloc[-1]
     data = last["record"]["data"]
-    return f"{last['model']}, profile {last['profile']}, {data['name']} ({data['train_rows']} train, {data['test_rows']} test rows)"
+    seeds = f", {len(last['seeds'])} seeds" if len(last["seeds"]) > 1 else ""
+    rows = f"{data['name']} ({data['train_rows']} train, {data['test_rows']} test rows)"
+    return f"{last['model']}, profile {last['profile']}, {rows}{seeds}"
 
 
 def _data_name(data: DatasetDict) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
@@ -93,8 +93,8 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
 
     Example: comparable(load_records(folder))["epochs"].nunique() -> 1
     """
-    answering = ["model", "data_fingerprint", "prompt_language", "max_new_tokens"]
-    training = ["epochs", "batch_size", "dropout", "loss_on"]
+    answering = ["model", "data_fingerprint", "prompt_language", "max_new_tokens", "shots"]
+    training = ["epochs", "batch_size", "dropout", "loss_on", "rslora"]
     adapted = frame[frame["rank"].notna()]
     if adapted.empty:
         return frame
@@ -102,6 +102,21 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     largest = max((group for _, group in groups), key=len)
     base = frame[frame["rank"].isna()].merge(largest[answering].drop_duplicates(), on=answering)
     return pd.concat([base, largest], ignore_index=True)
+
+
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per configuration, whatever its seed: numbers averaged over the seeds that were run.
+
+    `seeds` lists the seeds and `records` their records in that order; `record` is the first one's.
+
+    Example: pooled(as_frame(sweep(configs, data, environment, seeds=(0, 1, 2)))).loc[0, "seeds"] -> (0, 1, 2)
+    """
+    settings = ["data_fingerprint", *(f.name for f in fields(RunConfig) if f.name != "seed")]
+    rows = []
+    for _, runs in frame.sort_values("seed", kind="stable").groupby(settings, sort=False, dropna=False):
+        row = runs.iloc[0].to_dict() | runs.mean(numeric_only=True).to_dict()
+        rows.append(row | {"seeds": tuple(runs["seed"]), "records": list(runs["record"])})
+    return pd.DataFrame(rows, columns=[*frame.columns, "seeds", "records"]).drop(columns="seed")
 
 
 def _flat(record: dict) -> dict:
