@@ -8,21 +8,16 @@ from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
 from utils import paper
+from utils.claims import comparisons, is_found
+from utils.failures import failure_counts
 from utils.records import pooled
 from utils.stats import bootstrap_ci
 from utils.tables import by_seed, name
 from utils.validation import answer_kind, words
 
 # Okabe and Ito's palette: told apart with any colour vision.
-BLUE, ORANGE, GREEN, RED, SKY, PURPLE, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#56B4E9",
-    "#CC79A7",
-    "#666666",
-)
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#666666"
 METRICS = {"em_strict": ("exact match", "em", BLUE), "f1_strict": ("token F1", "f1", ORANGE)}
 
 
@@ -200,6 +195,55 @@ def time_and_memory(frame: pd.DataFrame) -> Figure:
     _axis(axes[1], "peak memory (GiB)", "")
     device = frame.iloc[0]["record"]["environment"]["device"]
     figure.suptitle(f"{_run_name(frame)}, {device}", fontsize=11)
+    return figure
+
+
+def forest(frame: pd.DataFrame, metric: str = "em") -> Figure:
+    """Return a forest plot: each configuration's difference to the base model and to the paper's winner, with 95 % interval.
+
+    Filled marks can be told from no difference (claims.is_found), hollow ones cannot.
+
+    Example: forest(comparable(load_records(folder)))
+    """
+    table, pool = comparisons(frame, metric), pooled(frame)
+    order = [name(run) for _, run in pool[pool["rank"].notna()].iterrows()]
+    figure, axes = _subplots(1, 2, figsize=(10, 1.4 + 0.3 * len(order)), sharey=True)
+    for axis, against, colour in zip(axes, ("base", "winner"), (BLUE, ORANGE), strict=True):
+        for _, row in table[table["against"] == against].iterrows():
+            limits = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+            fill = colour if is_found(row) else "white"
+            place = order.index(row["configuration"])
+            axis.errorbar(row["difference"], place, xerr=limits, fmt="o", color=colour, markerfacecolor=fill, capsize=3)
+        axis.axvline(0, color=GREY, linestyle=":")
+        against = "the base model" if against == "base" else f"the paper's winner ({name(paper.WINNER)})"
+        _axis(axis, f"{METRICS[metric + '_strict'][0]}, difference to {against}", "")
+    axes[0].set_yticks(range(len(order)), order)
+    axes[0].invert_yaxis()
+    figure.suptitle(f"{_run_name(pool)}; filled: found after Holm's correction", fontsize=11)
+    return figure
+
+
+def failures(frame: pd.DataFrame) -> Figure:
+    """Return stacked bars: the share of right answers of each configuration, and of each kind of wrong ones.
+
+    Example: failures(comparable(load_records(folder)))
+    """
+    counts, pool = failure_counts(frame), pooled(frame)
+    runs = [counts.loc[[record["run_id"] for record in records]].sum() for records in pool["records"]]
+    shares = pd.DataFrame([100 * run / run.sum() for run in runs])
+    figure, axis = _subplots(figsize=(10, 1.4 + 0.3 * len(shares)))
+    left = 0 * shares["right"]
+    for kind, colour in zip(
+        shares.columns, (BLUE, GREY, SKY, GREEN, ORANGE, YELLOW, RED, PURPLE, "white"), strict=False
+    ):
+        axis.barh(shares.index, shares[kind], left=left, color=colour, edgecolor="white", linewidth=0.5, label=kind)
+        left = left + shares[kind]
+    axis.set_yticks(shares.index, [name(run) for _, run in pool.iterrows()])
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title="answers, strict norm")
+    _axis(axis, "share of answers (%)", "")
+    axis.set_title(_run_name(pool), fontsize=11)
     return figure
 
 
