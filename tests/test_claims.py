@@ -55,7 +55,7 @@ def test_a_verdict_flips_when_the_records_say_the_opposite(records):
     one_fails = told(records, lambda c: 0 if c["target_modules"] == ["q"] else better(c))
     row = verdicts(one_fails).iloc[0]
     assert (row["verdict"], row["difference"]) == ("contradicted", pytest.approx(-10 / 60))
-    assert row["compared"] == "r 2  q  3e-04 − base (the least of 11)"
+    assert row["compared"] == "r 2 q 3e-04 − base (the least of 11)"
     assert row["p (Holm)"] < 0.05
 
 

@@ -29,6 +29,7 @@ WORDS = st.lists(st.sampled_from("Vulturul vulturul pleșuv plesuv Pleşuv pleș
         ("acvila de munte", "wrong span of the text"),
         ("Acvila", "wrong span of the text"),
         ("acvilă", "wrong span of the text"),  # compared without marks
+        ("în gheare", "wrong span of the text"),
         ("vultur", "not in the text"),  # words, not letters
         ("leul", "not in the text"),
         ("…", "not in the text"),
@@ -41,6 +42,11 @@ def test_the_first_kind_that_holds(prediction, kind):
 def test_several_references_are_tried_kind_by_kind():
     assert failure_kind("1850", ["anul 1850", "1850"], TEXT) is None
     assert failure_kind("1850.", ["anul 1850", "1850"], TEXT) == "punctuation or case only"  # not partial
+
+
+def test_small_words_are_no_overlap():
+    assert failure_kind("3 de zile", "la 104 de ani", TEXT) == "not in the text"
+    assert failure_kind("anul 104", "la 104 de ani", TEXT) == "partial"
 
 
 @given(WORDS | st.none(), WORDS)

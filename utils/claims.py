@@ -73,8 +73,8 @@ def _compare(pool: pd.DataFrame, metric: str, better: list[dict | None], worse: 
     if any(run is None for side in sides for run in side):
         return None
     result = _paired(metric, *sides)
-    compared = " − ".join("mean of " * (len(side) > 1) + "; ".join(map(name, side)) for side in sides)
-    return result and {"compared": compared, "metric": metric, **result}
+    names = [name(s[0]) if len(s) == 1 else f"mean of {name(s[0])} … {name(s[-1])}" for s in sides]
+    return result and {"compared": " − ".join(names), "metric": metric, **result}
 
 
 def _paired(metric: str, better: list[pd.Series], worse: list[pd.Series]) -> dict | None:

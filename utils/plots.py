@@ -215,11 +215,13 @@ def forest(frame: pd.DataFrame, metric: str = "em") -> Figure:
             place = order.index(row["configuration"])
             axis.errorbar(row["difference"], place, xerr=limits, fmt="o", color=colour, markerfacecolor=fill, capsize=3)
         axis.axvline(0, color=GREY, linestyle=":")
-        against = "the base model" if against == "base" else f"the paper's winner ({name(paper.WINNER)})"
-        _axis(axis, f"{METRICS[metric + '_strict'][0]}, difference to {against}", "")
+        axis.set_title(
+            "against the base model" if against == "base" else f"against the paper's {name(paper.WINNER)}", fontsize=10
+        )
+        _axis(axis, f"difference in {METRICS[metric + '_strict'][0]}", "")
     axes[0].set_yticks(range(len(order)), order)
     axes[0].invert_yaxis()
-    figure.suptitle(f"{_run_name(pool)}; filled: found after Holm's correction", fontsize=11)
+    figure.suptitle(f"{_run_name(pool)}; filled: holds after Holm's correction", fontsize=11)
     return figure
 
 

@@ -105,7 +105,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per configuration, whatever its seed: numbers averaged over the seeds that were run.
+    """Return a row per configuration, whatever its seed: numbers averaged over the seeds that were run, base first.
 
     `seeds` lists the seeds and `records` their records in that order; `record` is the first one's.
 
@@ -113,7 +113,8 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
     """
     settings = ["data_fingerprint", *(f.name for f in fields(RunConfig) if f.name != "seed")]
     rows = []
-    for _, runs in frame.sort_values("seed", kind="stable").groupby(settings, sort=False, dropna=False):
+    ordered = frame.sort_values(["rank", "trainable", "learning_rate", "seed"], na_position="first", kind="stable")
+    for _, runs in ordered.groupby(settings, sort=False, dropna=False):
         row = runs.iloc[0].to_dict() | runs.mean(numeric_only=True).to_dict()
         rows.append(row | {"seeds": tuple(runs["seed"]), "records": list(runs["record"])})
     return pd.DataFrame(rows, columns=[*frame.columns, "seeds", "records"]).drop(columns="seed")

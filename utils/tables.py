@@ -197,12 +197,12 @@ def per_question(record: dict, norm: str = "strict") -> tuple[list[float], list[
 def name(run: pd.Series | dict) -> str:
     """Return what a configuration is called in a figure or table: rank, modules and learning rate, or "base".
 
-    Example: name(paper.WINNER) -> "r 2  q,v  1e-04"; alpha follows where it is not 4 * rank
+    Example: name(paper.WINNER) -> "r 2 q,v 1e-04"; alpha follows where it is not 4 * rank
     """
     if pd.isna(run["rank"]):
         return "base"
-    alpha = "" if run["alpha"] == paper.ALPHA_PER_RANK * run["rank"] else f"  alpha {run['alpha']:g}"
-    return f"r {run['rank']:.0f}  {','.join(run['target_modules'])}  {run['learning_rate']:.0e}{alpha}"
+    alpha = "" if run["alpha"] == paper.ALPHA_PER_RANK * run["rank"] else f" alpha {run['alpha']:g}"
+    return f"r {run['rank']:.0f} {','.join(run['target_modules'])} {run['learning_rate']:.0e}{alpha}"
 
 
 def by_seed(records: Sequence[dict], norm: str = "strict") -> tuple[np.ndarray, np.ndarray]:
