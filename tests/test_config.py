@@ -41,6 +41,7 @@ def test_base_keeps_what_matters_for_answering_and_nothing_else():
     adapted = RunConfig(model="m", rank=8, learning_rate=3e-4, epochs=9, seed=4, max_new_tokens=8, prompt_language="ro")
     assert adapted.base().is_base
     assert adapted.base() == RunConfig(model="m", rank=None, max_new_tokens=8, prompt_language="ro")
+    assert RunConfig(model="m", shots=3, seed=4).base() == RunConfig(model="m", rank=None, shots=3, seed=4)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ class RunConfig:
 
         Example: RunConfig(model="tiny-llama", rank=8).base() == RunConfig(model="tiny-llama", rank=16).base() -> True
         """
-        untrained = {f.name: f.default for f in fields(self) if f.name not in _ANSWERING}
+        kept = (*_ANSWERING, "seed") if self.shots else _ANSWERING  # the seed draws the examples
+        untrained = {f.name: f.default for f in fields(self) if f.name not in kept}
         return replace(self, **untrained | {"rank": None})
 
     def as_dict(self) -> dict:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from utils.config import RunConfig
-from utils.data import fingerprint
+from utils.data import draw_examples, fingerprint
 from utils.environment import ROOT, Environment, versions
 from utils.generation import Prediction, generate_answers
 from utils.metrics import score
@@ -75,6 +75,7 @@ def build_record(
         },
         "memory": {"peak_bytes": _peak_bytes()},
         "training": training.loss,
+        "prompts": _prompts(predictions, config, model),
         "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
         "predictions": [p.as_dict() for p in predictions],
         "table_4": table_4.as_dict(),
@@ -105,10 +106,11 @@ def run(
         trained = TrainingResult()
         if not config.is_base:
             trained = fine_tune(adapted, tokenizer, data["train"], config, callbacks)
+        examples = draw_examples(data["train"], config.shots, config.seed)
         start = time.perf_counter()
-        predictions = generate_answers(adapted, tokenizer, data["test"], config)
+        predictions = generate_answers(adapted, tokenizer, data["test"], config, examples)
         seconds = time.perf_counter() - start
-        table_4 = generate_answers(adapted, tokenizer, [TABLE_4_EXAMPLE], config)[0]
+        table_4 = generate_answers(adapted, tokenizer, [TABLE_4_EXAMPLE], config, examples)[0]
         record = build_record(config, data, environment, adapted, predictions, table_4, trained, seconds)
         if not config.is_base:
             adapted.save_pretrained(environment.runs / "adapters" / config.run_id)
@@ -150,13 +152,13 @@ def sweep(
         finished = finished_record(config, rows, environment)
         if config.run_id in done or finished:
             done.setdefault(config.run_id, finished)
-            say(f"{head}: finished before, skipped ({_scores(done[config.run_id])})")
+            say(f"{head}: finished before, skipped ({scores(done[config.run_id])})")
             continue
         if model is None:
             model, tokenizer = load_base(config.model, environment), load_tokenizer(config.model)
         record = done[config.run_id] = run(config, data, environment, model, tokenizer)
         timing = record["timing"]
-        say(f"{head}: {_scores(record)}, {timing['train_seconds'] + timing['answer_seconds']:.0f} s")
+        say(f"{head}: {scores(record)}, {timing['train_seconds'] + timing['answer_seconds']:.0f} s")
     return [done[config.run_id] for config in configs]
 
 
@@ -169,9 +171,24 @@ def finished_record(config: RunConfig, data_fingerprint: str, environment: Envir
     return read_record(path) if path.exists() else None
 
 
-def _scores(record: dict) -> str:
-    metrics = record["metrics"]
-    return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}"
+def scores(record: dict) -> str:
+    """Return a record's scores in one line, and how many prompts were longer than they should be, if any.
+
+    Example: scores(record) -> "EM 0.410, F1 0.552, n = 200"
+    """
+    metrics, prompts = record["metrics"], record.get("prompts", {})
+    over = f", {prompts['over_limit']} prompts over {prompts['limit']} tokens" if prompts.get("over_limit") else ""
+    return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}{over}"
+
+
+def _prompts(predictions: list[Prediction], config: RunConfig, model: PreTrainedModel | PeftModel) -> dict:
+    # No prompt is ever cut. Beyond the model's own positions an answer is a guess, so it must be seen how many there are.
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [config.max_prompt_tokens, positions and positions - config.max_new_tokens]
+    limit = min((some for some in limits if some is not None), default=None)
+    lengths = [p.prompt_tokens for p in predictions]
+    over = 0 if limit is None else sum(length > limit for length in lengths)
+    return {"longest": max(lengths), "limit": limit, "over_limit": over}
 
 
 def _peak_bytes() -> int:

@@ -1,5 +1,6 @@
 """Greedy answers in batches, each row stopped at its first newline."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -46,17 +47,22 @@ def stop_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 @torch.inference_mode()
 def generate_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Dataset | list[dict], config: RunConfig
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset | list[dict],
+    config: RunConfig,
+    examples: Sequence[dict] = (),
 ) -> list[Prediction]:
     """Return the model's greedy answer to every row, in the rows' order.
 
     Rows are sorted by length and padded on the left, config.eval_batch_size at a time; each stops at a newline, at
-    the end token or after config.max_new_tokens.
+    the end token or after config.max_new_tokens. `examples`, solved rows, stand before every question.
 
     Example: generate_answers(model, tokenizer, data["test"], config)[0].answer -> "1872"
     """
     rows = list(rows)
-    prompts = [tokenizer(build_prompt(r["text"], r["question"], config.prompt_language)).input_ids for r in rows]
+    asked = [build_prompt(row["text"], row["question"], config.prompt_language, examples) for row in rows]
+    prompts = [tokenizer(prompt).input_ids for prompt in asked]
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]), reverse=True)
     stops = stop_ids(tokenizer)
     settings = GenerationConfig(

@@ -115,7 +115,7 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     ordered = frame.sort_values(["rank", "trainable", "learning_rate", "seed"], na_position="first", kind="stable")
     for _, runs in ordered.groupby(settings, sort=False, dropna=False):
-        row = runs.iloc[0].to_dict() | runs.mean(numeric_only=True).to_dict()
+        row = runs.iloc[0].to_dict() | runs.select_dtypes("number").mean().to_dict()
         rows.append(row | {"seeds": tuple(runs["seed"]), "records": list(runs["record"])})
     return pd.DataFrame(rows, columns=[*frame.columns, "seeds", "records"]).drop(columns="seed")
 
