@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from utils.records import SCHEMA_VERSION, as_frame, comparable, load_records, pooled, read_record, save_record
+from utils.records import SCHEMA_VERSION, as_frame, comparable, load_records, read_record, save_record
 
 
 def test_a_record_comes_back_as_it_was_saved(records, tmp_path):
@@ -41,22 +41,6 @@ def test_one_table_never_mixes_runs_that_differ_in_more_than_the_sweep(records):
     frame = comparable(as_frame([*records, other_epochs, other_data]))
     assert len(frame) == 12
     assert set(frame["epochs"]) == {3}
-
-
-def test_pooling_averages_a_configurations_seeds(seeds_frame):
-    pool = pooled(seeds_frame)
-    assert (len(seeds_frame), len(pool)) == (34, 12)  # 11 configurations, three seeds each, and the base model once
-    assert pool["seeds"].tolist() == [(0,), *[(0, 1, 2)] * 11]
-    row = pool[pool["rank"] == 32].iloc[0]
-    runs = seeds_frame[seeds_frame["rank"] == 32]
-    assert row["f1_strict"] == pytest.approx(runs["f1_strict"].mean())
-    assert [record["config"]["seed"] for record in row["records"]] == [0, 1, 2]
-    assert row["record"]["run_id"] == row["run_id"]
-
-
-def test_seeds_differ_in_what_the_adapter_learns(seeds_frame):
-    runs = seeds_frame[seeds_frame["rank"] == 32]["record"]
-    assert len({record["training"][-1]["loss"] for record in runs}) == 3
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema_version": 99}'])

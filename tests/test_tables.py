@@ -3,8 +3,9 @@ import json
 import pytest
 
 from utils.data import load_qa
+from utils.pooling import per_question
 from utils.records import as_frame
-from utils.tables import as_text, interval, per_question, styled, table_1, table_2, table_3, table_4, table_5, table_6
+from utils.tables import as_text, interval, styled, table_1, table_2, table_3, table_4, table_5, table_6
 
 
 def test_table_1_puts_the_loaded_rows_beside_the_published_counts():

@@ -4,8 +4,8 @@ import pandas as pd
 
 from utils.config import MODULE_LETTERS, RunConfig
 from utils.paper import MODULES_RANK, RANKS, TARGET_MODULES, table_3_grid
-from utils.records import pooled
-from utils.tables import by_seed, interval, measured
+from utils.pooling import by_seed, measured, pooled
+from utils.tables import interval
 
 ABLATIONS = {
     # Are the paper's odd ranks those of a model that was trained to write the text as well?

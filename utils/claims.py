@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 
 from utils import paper
-from utils.records import pooled
+from utils.pooling import by_seed, find, measured, name, pooled
 from utils.stats import holm, paired_test
-from utils.tables import by_seed, find, measured, name
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 UNCLEAR, NOT_RUN = "not distinguishable at this n", "not run"

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -102,22 +102,6 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     largest = max((group for _, group in groups), key=len)
     base = frame[frame["rank"].isna()].merge(largest[answering].drop_duplicates(), on=answering)
     return pd.concat([base, largest], ignore_index=True)
-
-
-def pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per configuration, whatever its seed: numbers averaged over the seeds that were run, base first.
-
-    `seeds` lists the seeds and `records` their records in that order; `record` is the first one's.
-
-    Example: pooled(as_frame(sweep(configs, data, environment, seeds=(0, 1, 2)))).loc[0, "seeds"] -> (0, 1, 2)
-    """
-    settings = ["data_fingerprint", *(f.name for f in fields(RunConfig) if f.name != "seed")]
-    rows = []
-    ordered = frame.sort_values(["rank", "trainable", "learning_rate", "seed"], na_position="first", kind="stable")
-    for _, runs in ordered.groupby(settings, sort=False, dropna=False):
-        row = runs.iloc[0].to_dict() | runs.select_dtypes("number").mean().to_dict()
-        rows.append(row | {"seeds": tuple(runs["seed"]), "records": list(runs["record"])})
-    return pd.DataFrame(rows, columns=[*frame.columns, "seeds", "records"]).drop(columns="seed")
 
 
 def _flat(record: dict) -> dict:
