@@ -18,7 +18,7 @@ def test_every_field_changes_the_run_id():
     other = dict(
         model="n", rank=4, alpha=1, target_modules=("q",), learning_rate=1e-3, epochs=1, batch_size=2, seed=1, dropout=0.1,
         loss_on="text", prompt_language="ro", max_new_tokens=8, eval_batch_size=1,
-        shots=3, rslora=True, max_prompt_tokens=512,
+        shots=3, rslora=True,
     )  # fmt: skip
     assert set(other) == {f.name for f in dataclasses.fields(RunConfig)}
     ids = {dataclasses.replace(config, **{name: value}).run_id for name, value in other.items()}
@@ -61,7 +61,6 @@ def test_base_keeps_what_matters_for_answering_and_nothing_else():
         ("dropout", 1.0, "dropout is 1.0"),
         ("shots", -1, "shots is -1"),
         ("rslora", "no", "rslora is 'no'"),
-        ("max_prompt_tokens", 0, "max_prompt_tokens is 0; expected a whole number, or None"),
         ("loss_on", "all", "loss_on is 'all'"),
         ("prompt_language", "fr", "prompt_language is 'fr'"),
         ("model", "", "model is ''"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils import experiments
-from utils.config import RunConfig
+from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint
 from utils.experiments import finished_record, run, scores, sweep
 from utils.models import load_base
@@ -77,14 +77,15 @@ def test_examples_stand_before_every_question(tmp_path, environment, data, base,
     assert min(lengths[2]) > max(lengths[1])
 
 
-def test_prompts_over_the_limit_are_counted_and_never_cut(tmp_path, environment, data, base, tokenizer):
+def test_prompts_over_the_limit_are_counted_and_never_cut(tmp_path, environment, data, base, tokenizer, monkeypatch):
     there = dataclasses.replace(environment, runs=tmp_path)
     config = RunConfig("tiny-llama", rank=None, max_new_tokens=2)
     record = run(config, data, there, base, tokenizer)
     lengths = sorted(p["prompt_tokens"] for p in record["predictions"])
     assert record["prompts"] == {"longest": lengths[-1], "limit": 2046, "over_limit": 0}  # 2048 positions, 2 new tokens
     assert "over" not in scores(record)
-    short = run(dataclasses.replace(config, max_prompt_tokens=lengths[1]), data, there, base, tokenizer)
+    monkeypatch.setitem(PROFILES, "smoke", dataclasses.replace(PROFILES["smoke"], prompt_tokens=lengths[1]))
+    short = run(config, data, there, base, tokenizer)
     assert short["prompts"] == {"longest": lengths[-1], "limit": lengths[1], "over_limit": 4}
     assert scores(short).endswith(f"n = 6, 4 prompts over {lengths[1]} tokens")
     assert [p["generation"] for p in short["predictions"]] == [p["generation"] for p in record["predictions"]]

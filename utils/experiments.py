@@ -12,7 +12,7 @@ from datasets import DatasetDict
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from utils.config import RunConfig
+from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint
 from utils.environment import ROOT, Environment, versions
 from utils.generation import Prediction, generate_answers
@@ -75,7 +75,7 @@ def build_record(
         },
         "memory": {"peak_bytes": _peak_bytes()},
         "training": training.loss,
-        "prompts": _prompts(predictions, config, model),
+        "prompts": _prompts(predictions, config, model, environment),
         "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
         "predictions": [p.as_dict() for p in predictions],
         "table_4": table_4.as_dict(),
@@ -181,14 +181,12 @@ def scores(record: dict) -> str:
     return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}{over}"
 
 
-def _prompts(predictions: list[Prediction], config: RunConfig, model: PreTrainedModel | PeftModel) -> dict:
-    # No prompt is ever cut. Beyond the model's own positions an answer is a guess, so it must be seen how many there are.
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    limits = [config.max_prompt_tokens, positions and positions - config.max_new_tokens]
-    limit = min((some for some in limits if some is not None), default=None)
-    lengths = [p.prompt_tokens for p in predictions]
-    over = 0 if limit is None else sum(length > limit for length in lengths)
-    return {"longest": max(lengths), "limit": limit, "over_limit": over}
+def _prompts(predictions: list[Prediction], config: RunConfig, model, environment: Environment) -> dict:
+    # No prompt is ever cut. Beyond the model's positions an answer is a guess, so it must be seen how many there are.
+    limit, lengths = PROFILES[environment.profile].prompt_tokens, [p.prompt_tokens for p in predictions]
+    if positions := getattr(model.config.get_text_config(), "max_position_embeddings", None):
+        limit = min(limit, positions - config.max_new_tokens)
+    return {"longest": max(lengths), "limit": limit, "over_limit": sum(length > limit for length in lengths)}
 
 
 def _peak_bytes() -> int:
