@@ -1,5 +1,6 @@
 """The committed notebooks: executed, clean, sharing one setup cell, and running to their end in fresh kernels."""
 
+import ast
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import nbformat
 import pytest
 
+from utils.data import load_qa
 from utils.environment import ROOT
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -79,3 +81,11 @@ def test_the_series_runs_in_the_smoke_profile_and_again_skips_what_is_finished(t
     sweep = (folder / "notebooks" / "03_rank_sweep.ipynb").read_text(encoding="utf-8")
     assert sweep.count("finished before, skipped") == 2  # base and rank 2 come from 02
     assert "12 finished runs were found and skipped" in reproduce()
+
+
+def test_the_translated_questions_of_01_stand_in_the_bundled_rows():
+    source = next(cell.source for cell in code(PATHS[1]) if cell.source.startswith("pairs = {"))
+    pairs = ast.literal_eval(source.removeprefix("pairs = "))
+    bundled = load_qa("bundled")
+    assert len(pairs) == 10
+    assert set(pairs) <= {row["question"] for split in bundled for row in bundled[split]}
