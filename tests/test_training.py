@@ -132,5 +132,7 @@ def test_no_rows_is_an_error(base, tokenizer, data):
 
 
 def test_half_precision_scales_gradients_on_a_gpu_only():
+    assert training_arguments(CONFIG, "cuda", torch.float16).fp16 is True
+    assert training_arguments(CONFIG, "cuda", torch.bfloat16).fp16 is False
     assert training_arguments(CONFIG, "cpu", torch.bfloat16).fp16 is False
     assert training_arguments(CONFIG, "cpu", torch.bfloat16).bf16 is False  # the weights are bf16 already

@@ -115,12 +115,15 @@ def in_colab() -> bool:
     return importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.colab") is not None
 
 
-def report(environment: Environment) -> pd.DataFrame:
-    """Return one table of what the run will use: machine, format and why, model, dataset, versions, free disk.
+def report(environment: Environment | None = None) -> pd.DataFrame:
+    """Return one table of what a run will use: machine, format and why, model, dataset, versions, free disk.
 
-    Example: report(detect()).loc["device", "value"] -> "no GPU: gemma-3-270m will run on 2 CPU cores"
+    Without an environment it looks at the machine itself.
+
+    Example: report().loc["device", "value"] -> "no GPU: gemma-3-270m will run on 2 CPU cores"
     """
-    e, existing = environment, next(p for p in [environment.runs, *environment.runs.parents] if p.exists())
+    e = environment or detect()
+    existing = next(place for place in [e.runs, *e.runs.parents] if place.exists())
     where = e.gpu or f"no GPU: {e.model} will run on {os.cpu_count()} CPU cores"
     rows = {
         "profile": e.profile,
