@@ -52,13 +52,12 @@ def load_base(name: str, environment: Environment) -> PreTrainedModel:
 
     Example: load_base("gemma-3-270m", detect()).num_parameters() -> 268098176
     """
-    arguments = {"dtype": environment.torch_dtype}
+    arguments = {"dtype": environment.torch_dtype, "device_map": {"": environment.device}}
     if environment.quantization == "nf4":
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=environment.torch_dtype,
         )  # fmt: skip
-        arguments["device_map"] = {"": environment.device}
     if _source(name).kind == "made":
         with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
             torch.manual_seed(0)
@@ -69,8 +68,7 @@ def load_base(name: str, environment: Environment) -> PreTrainedModel:
     # Short rows on a CPU: eager attention's backward pass is faster there than SDPA's.
     model.set_attn_implementation("eager" if environment.device == "cpu" else "sdpa")
     model.get_output_embeddings().register_forward_pre_hook(_make_contiguous)
-    model = model.requires_grad_(False).eval()
-    return model if environment.quantization == "nf4" else model.to(environment.device)
+    return model.requires_grad_(False).eval()
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
