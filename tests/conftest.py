@@ -59,6 +59,15 @@ def records(grid, data, environment):
 
 
 @pytest.fixture(scope="session")
+def seeds_frame(grid, records, data, environment):
+    """The same sweep with three seeds; the first one's runs are done."""
+    from utils.experiments import sweep
+    from utils.records import as_frame, comparable
+
+    return comparable(as_frame(sweep(grid, data, environment, say=lambda line: None, seeds=(0, 1, 2))))
+
+
+@pytest.fixture(scope="session")
 def frame(records):
     from utils.records import as_frame, comparable
 

@@ -10,6 +10,7 @@ def test_the_run_id_names_what_is_varied():
     assert config.run_id.startswith("r8-a32-qkvo-lr3e-4-s2-model-")
     assert RunConfig(model="m", learning_rate=2.5e-5).run_id.startswith("r2-a8-qv-lr2.5e-5-s0-m-")
     assert RunConfig(model="m", rank=None).run_id.startswith("base-m-")
+    assert RunConfig(model="m", rank=None, shots=3).run_id.startswith("base-3shot-m-")
 
 
 def test_every_field_changes_the_run_id():
@@ -17,6 +18,7 @@ def test_every_field_changes_the_run_id():
     other = dict(
         model="n", rank=4, alpha=1, target_modules=("q",), learning_rate=1e-3, epochs=1, batch_size=2, seed=1, dropout=0.1,
         loss_on="text", prompt_language="ro", max_new_tokens=8, eval_batch_size=1,
+        shots=3, rslora=True, max_prompt_tokens=512,
     )  # fmt: skip
     assert set(other) == {f.name for f in dataclasses.fields(RunConfig)}
     ids = {dataclasses.replace(config, **{name: value}).run_id for name, value in other.items()}
@@ -39,6 +41,7 @@ def test_base_keeps_what_matters_for_answering_and_nothing_else():
     adapted = RunConfig(model="m", rank=8, learning_rate=3e-4, epochs=9, seed=4, max_new_tokens=8, prompt_language="ro")
     assert adapted.base().is_base
     assert adapted.base() == RunConfig(model="m", rank=None, max_new_tokens=8, prompt_language="ro")
+    assert RunConfig(model="m", shots=3, seed=4).base() == RunConfig(model="m", rank=None, shots=3, seed=4)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,9 @@ def test_base_keeps_what_matters_for_answering_and_nothing_else():
         ("epochs", 0, "epochs is 0"),
         ("batch_size", "4", "batch_size is '4'"),
         ("dropout", 1.0, "dropout is 1.0"),
+        ("shots", -1, "shots is -1"),
+        ("rslora", "no", "rslora is 'no'"),
+        ("max_prompt_tokens", 0, "max_prompt_tokens is 0; expected a whole number, or None"),
         ("loss_on", "all", "loss_on is 'all'"),
         ("prompt_language", "fr", "prompt_language is 'fr'"),
         ("model", "", "model is ''"),

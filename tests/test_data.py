@@ -3,8 +3,10 @@ from collections import Counter
 
 import pandas as pd
 import pytest
+from datasets import Dataset, DatasetDict
 
-from utils.data import fingerprint, load_qa, take_evenly
+from utils import data as data_module
+from utils.data import draw_examples, fingerprint, load_qa, take_evenly
 from utils.paper import TABLE_1
 
 ROWS = [
@@ -72,9 +74,20 @@ def test_squad_json_is_read_and_questions_without_an_answer_are_left_out(tmp_pat
     assert data["test"][0]["source"] == "T"
 
 
+def test_all_accepted_answers_are_kept_the_first_of_them_as_the_answer(tmp_path):
+    answers = [{"text": t, "answer_start": 0} for t in ("în 1850", "1850", "1850")]
+    paragraphs = [{"context": f"{i} în 1850", "qas": [{"question": "Când?", "answers": answers}]} for i in range(4)]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    row = load_qa(str(tmp_path / "squad.json"))["test"][0]
+    assert (row["answer"], row["answers"]) == ("în 1850", ["în 1850", "1850"])
+    assert "answers" not in load_qa("bundled")["test"].column_names
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ([{**ROWS[0], "answers": "0"}], "row 0: answers is '0'; expected a list"),
+        ([{**ROWS[0], "answers": ["0", 7]}], "row 0: answers is"),
         (
             [{"context": "a", "question": "b", "answer": "c"}],
             r"lacks the column \['text'\]; found .*'context'.*expected",
@@ -90,6 +103,45 @@ def test_unusable_rows_are_named(tmp_path, content, message):
     path.write_text("\n".join(json.dumps(row) for row in content))
     with pytest.raises(ValueError, match=message):
         load_qa(str(path))
+
+
+def test_the_test_rows_can_come_from_another_dataset(tmp_path):
+    qas = [{"question": "Ce?", "answers": [{"text": t, "answer_start": 0} for t in "ab"]}]
+    paragraphs = [{"context": f"a {i}", "qas": qas} for i in range(4)]
+    (tmp_path / "other.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    data, own = load_qa("bundled", 78, test_source=str(tmp_path / "other.json")), load_qa("bundled", 78)
+    assert data["train"].to_list() == own["train"].to_list()
+    assert [row["text"] for row in data["test"]] == ["a 0", "a 1", "a 2", "a 3"]  # all rows, none kept for training
+    assert [data[split].info.dataset_name for split in ("train", "test")] == ["bundled", "other.json"]
+    assert data["test"][0]["answers"] == ["a", "b"]
+    assert fingerprint(data) != fingerprint(own)
+
+
+def test_a_configuration_of_a_hub_dataset_in_squads_form(monkeypatch):
+    def load_dataset(*name):
+        assert name == ("google/xquad", "xquad.ro")
+        columns = {"id": "1", "context": "În 1850.", "question": "Când?"}
+        rows = [{**columns, "answers": {"text": t, "answer_start": [0] * len(t)}} for t in (["1850", "În 1850"], [])]
+        return DatasetDict(validation=Dataset.from_list(rows))
+
+    monkeypatch.setattr(data_module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(data_module, "load_dataset", load_dataset)
+    test = load_qa("bundled", test_source="google/xquad:xquad.ro")["test"].to_list()
+    found = {"text": "În 1850.", "question": "Când?", "answer": "1850", "source": "", "answers": ["1850", "În 1850"]}
+    assert test == [found]  # the question without an answer is left out
+    with pytest.raises(ValueError, match=r"no split \['train', 'test'\]; found \['validation'\]"):
+        load_qa("google/xquad:xquad.ro")
+
+
+def test_examples_are_of_separate_texts_and_fewer_are_the_first_of_more():
+    rows = [{**row, "question": q} for row in ROWS[:3] for q in "abc"]
+    drawn = draw_examples(rows, 3, seed=1)
+    assert len({row["text"] for row in drawn}) == 3
+    assert draw_examples(rows, 1, seed=1) == drawn[:1]
+    assert any(draw_examples(rows, 3, seed=seed) != drawn for seed in range(5))
+    assert draw_examples(rows, 0) == []
+    with pytest.raises(ValueError, match="4 examples were asked for; the training rows hold 3"):
+        draw_examples(rows, 4)
 
 
 @pytest.mark.parametrize(

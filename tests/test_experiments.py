@@ -5,11 +5,17 @@ import torch
 
 from utils import experiments
 from utils.config import RunConfig
-from utils.data import fingerprint
-from utils.experiments import finished_record, run, sweep
+from utils.data import draw_examples, fingerprint
+from utils.experiments import finished_record, run, scores, sweep
 from utils.models import load_base
 from utils.paper import TABLE_4_EXAMPLE
+from utils.prompt import build_completion, build_prompt
 from utils.records import as_frame
+
+DONE = {
+    "timing": {"train_seconds": 0, "answer_seconds": 0},
+    "metrics": {"em_strict": 0, "f1_strict": 0, "n": 6},
+}
 
 
 def test_a_sweep_runs_each_configuration_once_and_the_base_model_loads_once(tmp_path, environment, data, monkeypatch):
@@ -27,6 +33,15 @@ def test_a_sweep_runs_each_configuration_once_and_the_base_model_loads_once(tmp_
     assert len(loads) == 1  # nothing left to run, nothing to load
     assert all("finished before, skipped" in line for line in said)
     assert [r["predictions"] for r in again] == [r["predictions"] for r in first[:2]]
+
+
+def test_seeds_repeat_every_configuration_but_the_base_model(tmp_path, environment, data, monkeypatch):
+    monkeypatch.setattr(experiments, "run", lambda config, *_: {"run_id": config.run_id, "seed": config.seed, **DONE})
+    there, said = dataclasses.replace(environment, runs=tmp_path), []
+    config, shown = RunConfig("tiny-llama"), RunConfig("tiny-llama", rank=None, shots=1)
+    found = sweep([config.base(), shown, config], data, there, say=said.append, seeds=(3, 4))
+    assert [r["seed"] for r in found] == [0, 3, 3, 4, 4]
+    assert not any("skipped" in line for line in said)
 
 
 def test_other_rows_are_another_run(environment, data, records, grid):
@@ -48,6 +63,32 @@ def test_a_record_holds_the_whole_run(records, grid, data, environment):
     assert record["metrics"]["n"] == 6
     assert records[0]["model"]["trainable"] == 0
     assert (environment.runs / "adapters" / record["run_id"] / "adapter_model.safetensors").exists()
+
+
+def test_examples_stand_before_every_question(tmp_path, environment, data, base, tokenizer):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    lengths = []
+    for shots in (0, 1, 3):
+        config = RunConfig("tiny-llama", rank=None, shots=shots, max_new_tokens=2, seed=1)
+        lengths.append([p["prompt_tokens"] for p in run(config, data, there, base, tokenizer)["predictions"]])
+    example = draw_examples(data["train"], 1, seed=1)[0]
+    shown = build_prompt(example["text"], example["question"]) + build_completion(example["answer"]) + "\n\n"
+    more = len(tokenizer(shown, add_special_tokens=False).input_ids)
+    assert [b - a for a, b in zip(*lengths[:2], strict=True)] == pytest.approx([more] * 6, abs=1)  # tokens may merge
+    assert min(lengths[2]) > max(lengths[1])
+
+
+def test_prompts_over_the_limit_are_counted_and_never_cut(tmp_path, environment, data, base, tokenizer):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    config = RunConfig("tiny-llama", rank=None, max_new_tokens=2)
+    record = run(config, data, there, base, tokenizer)
+    lengths = sorted(p["prompt_tokens"] for p in record["predictions"])
+    assert record["prompts"] == {"longest": lengths[-1], "limit": 2046, "over_limit": 0}  # 2048 positions, 2 new tokens
+    assert "over" not in scores(record)
+    short = run(dataclasses.replace(config, max_prompt_tokens=lengths[1]), data, there, base, tokenizer)
+    assert short["prompts"] == {"longest": lengths[-1], "limit": lengths[1], "over_limit": 4}
+    assert scores(short).endswith(f"n = 6, 4 prompts over {lengths[1]} tokens")
+    assert [p["generation"] for p in short["predictions"]] == [p["generation"] for p in record["predictions"]]
 
 
 def test_a_failed_run_leaves_no_record_and_the_base_model_as_it_was(

@@ -43,6 +43,30 @@ def test_token_f1():
     assert token_f1("Pleşuv.", "pleșuv", "ro") == 1.0
 
 
+@pytest.mark.parametrize(
+    ("prediction", "strict", "squad", "ro", "f1"),
+    [
+        ("Pleşuv", 0, 0, 0, 0),  # the paper's Table 4: one word of two, and not even that word to the letter
+        ("Pleșuv", 0, 0, 0, 0),  # capital P
+        ("pleșuv", 0, 0, 0, 2 / 3),  # precision 1 of 1, recall 1 of 2
+        ("Vulturul pleşuv", 0, 0, 1, 0),
+        ("Vulturul pleșuv.", 0, 1, 1, 0),
+        ("vulturul pleșuv", 1, 1, 1, 1),
+    ],
+)
+def test_table_4s_answers(prediction, strict, squad, ro, f1):
+    assert [exact_match(prediction, "vulturul pleșuv", norm) for norm in NORMS] == [strict, squad, ro]
+    assert token_f1(prediction, "vulturul pleșuv") == pytest.approx(f1)
+
+
+def test_of_several_references_the_best_counts():
+    assert exact_match("1850", ["în 1850", "1850"]) == 1.0
+    assert token_f1("anul 1850", ["în 1850", "1850", "la Iași"]) == pytest.approx(2 / 3)  # 1/2, 2/3 and 0
+    assert score(["a", "b"], [["x", "a"], "b"])["em_strict"] == 1.0
+    with pytest.raises(ValueError, match="no reference"):
+        exact_match("a", [])
+
+
 def test_score_means_every_metric_and_counts_what_was_not_answered():
     scores = score(["1872", None, "la Iași", "Pleşuv"], ["1872", "a", "Iași", "pleșuv"])
     assert scores["em_strict"] == 0.25
@@ -88,6 +112,12 @@ def test_f1_is_symmetric_and_both_metrics_stay_in_range(a, b, norm):
     assert exact_match(a, b, norm) in (0.0, 1.0)
     if normalize(b, norm):
         assert exact_match(a, b, norm) <= token_f1(a, b, norm)
+
+
+@given(PHRASES | TEXTS, st.lists(PHRASES | TEXTS, min_size=1, max_size=4), st.sampled_from(NORMS))
+def test_several_references_score_the_maximum_over_them(prediction, references, norm):
+    for metric in (exact_match, token_f1):
+        assert metric(prediction, references, norm) == max(metric(prediction, r, norm) for r in references)
 
 
 @given(PHRASES | TEXTS, st.sampled_from(NORMS))

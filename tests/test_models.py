@@ -28,6 +28,16 @@ def test_only_the_adapter_can_be_trained_and_it_starts_without_effect(base, toke
     assert model.get_nb_trainable_parameters()[0] == 2 * 4 * (128 + 96)
 
 
+def test_rslora_scales_by_the_square_root_of_the_rank(environment):
+    def scale(rslora):
+        config = RunConfig("tiny-llama", rank=16, alpha=32, rslora=rslora)
+        model = add_lora(load_base("tiny-llama", environment), config)
+        return model.base_model.model.model.layers[0].self_attn.q_proj.scaling["default"]
+
+    assert scale(False) == 2.0  # 32 / 16
+    assert scale(True) == 8.0  # 32 / 4
+
+
 def test_the_seed_decides_the_adapter(environment):
     def first_a(seed):
         model = add_lora(load_base("tiny-llama", environment), RunConfig("tiny-llama", seed=seed))

@@ -48,6 +48,13 @@ def test_the_table_4_example_holds_its_answer():
     assert paper.TABLE_4_EXAMPLE["answer"] in paper.TABLE_4_EXAMPLE["text"]
 
 
+def test_every_configuration_of_the_grids_is_claimed_to_beat_the_base_model_once():
+    better = [sides[1][0] for sides in paper.CLAIMS[0]["comparisons"]]
+    ids = {RunConfig(model="x", **fields).run_id for fields in better}
+    assert len(better) == len(ids) == 11
+    assert len(paper.CLAIMS[1]["comparisons"]) == 5  # rank 2 against every other
+
+
 def test_the_pure_modules_need_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -17,8 +17,11 @@ def drawn(figure):
 
 
 @pytest.mark.parametrize(
-    "name", ["scores_by_rank", "scores_by_parameters", "module_bars", "loss_curves", "time_and_memory"]
-)
+    "name",
+    [
+        "scores_by_rank", "scores_by_parameters", "module_bars", "loss_curves", "time_and_memory", "forest", "failures",
+    ],
+)  # fmt: skip
 def test_figures_of_records_say_what_they_show(frame, name):
     figure = drawn(getattr(plots, name)(frame))
     title = figure.get_suptitle() or figure.axes[0].get_title()
@@ -32,6 +35,23 @@ def test_scores_by_rank_holds_measured_and_published_points(frame):
     assert lines["paper, Llama 3.2 3B"] == [2]
     ranks = next(list(c.lines[0].get_xdata()) for c in axis.containers)
     assert ranks == [1, 2, 4, 8, 16, 32]
+
+
+def test_several_seeds_are_one_point_and_the_title_says_how_many(seeds_frame):
+    for figure in (plots.scores_by_rank, plots.forest, plots.failures, plots.scores_by_parameters):
+        made = drawn(figure(seeds_frame))
+        assert "3 seeds" in (made.get_suptitle() or made.axes[0].get_title())
+    axis = drawn(plots.scores_by_rank(seeds_frame)).axes[0]
+    assert next(list(c.lines[0].get_xdata()) for c in axis.containers) == [1, 2, 4, 8, 16, 32]
+
+
+def test_the_forest_has_a_mark_for_every_comparison(frame):
+    assert [len(axis.containers) for axis in plots.forest(frame).axes] == [11, 10]
+
+
+def test_failures_add_up_to_all_answers(frame):
+    bars = plots.failures(frame).axes[0].containers
+    assert [sum(bar[i].get_width() for bar in bars) for i in range(12)] == pytest.approx([100] * 12)
 
 
 def test_module_bars_has_both_learning_rates(frame):

@@ -13,6 +13,14 @@ def test_the_prompt_is_three_labelled_lines_and_ends_without_a_space():
     assert build_prompt("a", "b", language="ro") == "Context: a\nÎntrebare: b\nRăspuns:"
 
 
+def test_examples_come_first_with_their_answers():
+    example = {"text": "a\nb", "question": "c", "answer": "d", "source": ""}
+    assert build_prompt("e", "f", examples=[example]) == (
+        "Context: a b\nQuestion: c\nAnswer: d\n\nContext: e\nQuestion: f\nAnswer:"
+    )
+    assert build_prompt("e", "f", "ro", [example] * 3).count("Răspuns:") == 4
+
+
 def test_line_breaks_in_a_row_do_not_break_the_prompt():
     assert build_prompt(" a\n\n b\r\nc ", "d\n?") == "Context: a b c\nQuestion: d ?\nAnswer:"
 

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from utils.stats import bootstrap_ci, paired_test
+from utils import stats
+from utils.stats import bootstrap_ci, holm, paired_test
 
 
 def test_interval_of_an_exact_match_score():
@@ -13,7 +16,14 @@ def test_interval_of_an_exact_match_score():
 
 def test_seeds_are_pooled_by_question_and_do_not_count_as_more_questions():
     once = np.array([1.0] * 20 + [0.0] * 20)
-    assert bootstrap_ci(np.stack([once] * 5, axis=1)) == bootstrap_ci(once)
+    assert bootstrap_ci(np.stack([once] * 5, axis=1)) == pytest.approx(bootstrap_ci(once))
+
+
+def test_seeds_that_differ_widen_the_interval():
+    scores = np.repeat([[1.0, 0.5, 0.0]], 50, axis=0)  # every question alike: all that varies is the seed
+    low, high = bootstrap_ci(scores)
+    # Of 27 ways to draw 3 seeds with replacement, one is all 0.0 (3.7 %, above 2.5 %), and one all 1.0.
+    assert (low, high) == pytest.approx((0.0, 1.0))
 
 
 def test_scores_that_do_not_vary_have_no_width():
@@ -44,3 +54,53 @@ def test_f1_takes_the_permutation_test():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
         paired_test([1, 0], [1, 0, 1])
+
+
+def test_one_seed_is_set_against_each_of_the_others():
+    base = [0, 0, 0, 0, 1, 1]
+    adapter = np.array([[1, 1], [1, 0], [0, 0], [0, 0], [1, 1], [1, 1]])
+    result = paired_test(adapter, base)
+    assert result["difference"] == pytest.approx((1 + 0.5) / 6)
+    assert (result["n"], result["seeds"]) == (6, 2)
+    assert result["p_value"] == pytest.approx(2 / 4)  # two questions differ: 2 of 4 sign patterns are as extreme
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 * 0.01, then 2 * 0.03, then not below it
+    assert holm([0.02, 0.9, 0.8]) == pytest.approx([0.06, 1.0, 1.0])  # 2 * 0.8 is cut at 1
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
+    adjusted = holm(p_values)
+    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
+    assert [q for _, q in sorted(zip(p_values, adjusted, strict=True))] == sorted(adjusted)
+
+
+# What the intervals and p-values promise, checked by drawing data of which the truth is known, 1,000 times.
+
+
+@pytest.mark.slow
+def test_the_interval_holds_the_true_mean_in_95_of_100_draws():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(1000):
+        low, high = bootstrap_ci(rng.random(200) < 0.4)  # 200 questions, true exact match 0.4
+        inside += low - 1e-9 <= 0.4 <= high + 1e-9
+    assert 930 <= inside <= 970
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["exact match", "token F1"])
+def test_no_difference_is_called_one_in_at_most_6_of_100_draws(metric, monkeypatch):
+    monkeypatch.setattr(stats, "bootstrap_ci", lambda *_, **__: (0.0, 0.0))  # not looked at here, and takes its time
+    rng = np.random.default_rng(1)
+    found = 0
+    for _ in range(1000):
+        easy = rng.random(20)  # how easy each question is, for both alike
+        a, b = rng.random((2, 20)) < easy
+        if metric == "token F1":
+            a, b = a * rng.random(20), b * rng.random(20)
+        found += paired_test(a, b)["p_value"] < 0.05
+    assert found <= 60

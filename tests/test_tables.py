@@ -3,8 +3,9 @@ import json
 import pytest
 
 from utils.data import load_qa
+from utils.pooling import per_question
 from utils.records import as_frame
-from utils.tables import as_text, interval, per_question, styled, table_1, table_2, table_3, table_4, table_5, table_6
+from utils.tables import as_text, interval, styled, table_1, table_2, table_3, table_4, table_5, table_6
 
 
 def test_table_1_puts_the_loaded_rows_beside_the_published_counts():
@@ -46,6 +47,28 @@ def test_tables_show_what_the_records_say(records):
     assert table_6(frame).loc[1, "EM, measured"] == 0.5
     assert table_5(frame)["EM, measured"].isna().all()  # another learning rate
     assert table_4(frame).loc[2, ["answer, measured", "EM strict", "EM ro"]].tolist() == ["Vulturul pleşuv.", 0.0, 1.0]
+
+
+def test_tables_pool_seeds(seeds_frame):
+    same = (seeds_frame["rank"] == 2) & (seeds_frame["learning_rate"] == 1e-4)
+    runs = seeds_frame[same & (seeds_frame["target_modules"] == ("q", "v"))].copy()
+    records = json.loads(json.dumps(runs["record"].tolist()))
+    for right, record in zip((6, 3, 0), records, strict=True):
+        for p in record["predictions"][right:]:
+            p["answer"] = "x"
+        for p in record["predictions"][:right]:
+            p["answer"] = p["reference"]
+        record["metrics"]["em_strict"] = right / 6
+    table = table_3(as_frame(records))
+    assert table.loc[2, "EM, measured"] == 0.5
+    assert table.loc[2, "EM 95 %"] == interval([[1, 1, 0]] * 3 + [[1, 0, 0]] * 3)
+    assert "n = 6 questions, means over 3 seeds (0, 1, 2)" in table.attrs["caption"]
+    assert "intervals over questions and seeds" in table.attrs["caption"]
+
+
+def test_with_one_seed_the_table_says_so(frame, seeds_frame):
+    assert "n = 6 questions, seed 0; 95 % intervals over questions alone" in table_5(frame).attrs["caption"]
+    assert "means over 2 to 3 seeds" in table_5(seeds_frame.iloc[:-1]).attrs["caption"]
 
 
 def test_tables_5_and_6_publish_what_is_known(frame):

@@ -66,6 +66,12 @@ class RunConfig:
     """Longest answer in tokens; the paper's Table 4 shows an answer cut at exactly 64."""
     eval_batch_size: int = 16
     """Rows answered at once; changes speed and memory, and in 16-bit arithmetic the last digits."""
+    shots: int = 0
+    """Solved training rows, drawn with the seed, that stand before each test question; training never shows them."""
+    rslora: bool = False
+    """Scale the update by alpha / sqrt(rank), which does not fade as the rank grows (Kalajdzievski, 2023)."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts, answered all the same, are counted in the record. None is what the model was made for."""
 
     def __post_init__(self) -> None:
         """Fill alpha from the rank and check every field; all that is wrong is said in one message."""
@@ -93,13 +99,17 @@ class RunConfig:
         yield len(self.target_modules) > 0, "target_modules is empty; expected at least one letter, such as ('q', 'v')"
         yield len(set(self.target_modules)) == len(self.target_modules), "target_modules names a module twice"
         yield _is_positive(self.learning_rate), f"learning_rate is {self.learning_rate!r}; expected a number above 0"
-        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("max_new_tokens", 1), ("eval_batch_size", 1)):
+        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("max_new_tokens", 1), ("eval_batch_size", 1),
+                          ("shots", 0)):  # fmt: skip
             value = getattr(self, name)
             yield _is_whole(value, low), f"{name} is {value!r}; expected a whole number, {low} or more"
         yield (
             isinstance(self.dropout, int | float) and 0 <= self.dropout < 1,
             f"dropout is {self.dropout!r}; expected a number from 0 up to (not including) 1",
         )
+        limit = self.max_prompt_tokens
+        yield limit is None or _is_whole(limit, 1), f"max_prompt_tokens is {limit!r}; expected a whole number, or None"
+        yield isinstance(self.rslora, bool), f"rslora is {self.rslora!r}; expected True or False"
         yield self.loss_on in ("answer", "text"), f"loss_on is {self.loss_on!r}; expected 'answer' or 'text'"
         yield (
             self.prompt_language in ("en", "ro"), f"prompt_language is {self.prompt_language!r}; expected 'en' or 'ro'"
@@ -121,7 +131,7 @@ class RunConfig:
         short = hashlib.sha256(json.dumps(varied, sort_keys=True).encode()).hexdigest()[:6]
         model = self.model.rstrip("/").split("/")[-1]
         if self.is_base:
-            return f"base-{model}-{short}"
+            return f"base-{f'{self.shots}shot-' if self.shots else ''}{model}-{short}"
         mantissa, exponent = f"{self.learning_rate:.3e}".split("e")
         rate = f"{float(mantissa):g}e{int(exponent)}"
         modules = "".join(self.target_modules)
@@ -132,7 +142,8 @@ class RunConfig:
 
         Example: RunConfig(model="tiny-llama", rank=8).base() == RunConfig(model="tiny-llama", rank=16).base() -> True
         """
-        untrained = {f.name: f.default for f in fields(self) if f.name not in _ANSWERING}
+        kept = (*_ANSWERING, "seed") if self.shots else _ANSWERING  # the seed draws the examples
+        untrained = {f.name: f.default for f in fields(self) if f.name not in kept}
         return replace(self, **untrained | {"rank": None})
 
     def as_dict(self) -> dict:
@@ -156,6 +167,8 @@ _ANSWERING = (
     "prompt_language",
     "max_new_tokens",
     "eval_batch_size",
+    "shots",
+    "max_prompt_tokens",
 )  # the fields that matter without training
 
 

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from utils.hub import hub_reachable
 from utils.paper import HUB_DATASET
 from utils.validation import validate_qa
 
-__all__ = ["fingerprint", "load_qa", "take_evenly", "validate_qa"]
+__all__ = ["draw_examples", "fingerprint", "load_qa", "take_evenly", "validate_qa"]
 
 BUNDLED = Path(__file__).parent / "bundled"
 COLUMNS = ("text", "question", "answer", "source")
@@ -22,37 +23,57 @@ SUFFIXES = (".csv", ".jsonl", ".parquet", ".json")
 TEST_SHARE = 0.25  # the paper's 200 of 800, for a file that comes without a split
 
 
-def load_qa(source: str, train_rows: int | None = None, test_rows: int | None = None, seed: int = 0) -> DatasetDict:
+def load_qa(
+    source: str,
+    train_rows: int | None = None,
+    test_rows: int | None = None,
+    seed: int = 0,
+    test_source: str | None = None,
+) -> DatasetDict:
     """Return `train` and `test` rows with the columns text, question, answer and source (topic, phase where known).
 
-    `source` is "bundled", "hub" (the paper's dataset), another Hub id "owner/name", a local CSV, JSONL, Parquet or
-    SQuAD-format JSON file, or a folder with a train and a test file. A single file is split 3 : 1, all questions of
-    a text on one side. `train_rows` and `test_rows` take a subset, evenly over the topics, drawn with `seed`.
+    `source` is "bundled", "hub" (the paper's dataset), another Hub id "owner/name" or "owner/name:configuration", a
+    local CSV, JSONL, Parquet or SQuAD-format JSON file, or a folder with a train and a test file. A single file is
+    split 3 : 1, all questions of a text on one side. `train_rows` and `test_rows` take a subset, evenly over the
+    topics, drawn with `seed`. Where a dataset accepts several answers to a question, a column `answers` lists them all
+    and `answer` is the first. `test_source` takes the test rows from another dataset: its test or validation split, or
+    all of a single file.
 
-    Example: load_qa("bundled", train_rows=78)["train"].num_rows -> 78
+    Example: load_qa("bundled", test_source="google/xquad:xquad.ro")["test"][0]["answers"]
     """
     for name, count in (("train_rows", train_rows), ("test_rows", test_rows)):
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ValueError(f"{name} is {count!r}; expected a whole number above 0, or None for all rows.")
-    path = Path(source).expanduser()
-    if source == "bundled":
-        splits = {split: _read(BUNDLED / f"{split}.jsonl") for split in ("train", "test")}
-    elif path.suffix in SUFFIXES or path.exists():
-        splits = _read_local(path, seed)
-    elif source == "hub" or re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        splits = _read_hub(HUB_DATASET if source == "hub" else source)
-    else:
-        raise ValueError(
-            f"Unknown dataset {source!r}; expected 'bundled', 'hub', a Hub id 'owner/name', or a file ending in "
-            f"{', '.join(SUFFIXES)}."
-        )
+    splits = _splits(source)
+    if "all" in splits:
+        splits = _divided(_checked(splits["all"], source), seed)
+    origins = {"train": source, "test": test_source or source}
+    if test_source:
+        other = _splits(test_source)
+        splits["test"] = next((other[name] for name in ("test", "validation", "all") if name in other), [])
+    if missing := [split for split in ("train", "test") if split not in splits]:
+        raise ValueError(f"{source} has no split {missing}; found {list(splits)}.")
     taken = {"train": train_rows, "test": test_rows}
     data = DatasetDict()
-    for split in ("train", "test"):
-        rows = _checked(splits[split], f"{source}, {split}")
+    for split, origin in origins.items():
+        rows = _checked(splits[split], f"{origin}, {split}")
         data[split] = Dataset.from_list(take_evenly(rows, taken[split], seed))
-        data[split].info.dataset_name = HUB_DATASET if source == "hub" else path.name if path.exists() else source
+        path = Path(origin).expanduser()
+        data[split].info.dataset_name = HUB_DATASET if origin == "hub" else path.name if path.exists() else origin
     return data
+
+
+def draw_examples(rows: Iterable[dict], count: int, seed: int = 0) -> list[dict]:
+    """Return `count` rows about separate texts, drawn with the seed; fewer are the first of more.
+
+    Example: len(draw_examples(data["train"], 3)) -> 3
+    """
+    rows = list(rows) if count else []
+    random.Random(seed).shuffle(rows)
+    separate = list({row["text"]: row for row in rows}.values())
+    if len(separate) < count:
+        raise ValueError(f"{count} examples were asked for; the training rows hold {len(separate)} separate texts.")
+    return separate[:count]
 
 
 def fingerprint(data: DatasetDict) -> str:
@@ -63,7 +84,8 @@ def fingerprint(data: DatasetDict) -> str:
     digest = hashlib.sha256()
     for split in ("train", "test"):
         for row in data[split]:
-            digest.update(json.dumps([split, row["text"], row["question"], row["answer"]]).encode())
+            said = [row["answer"], *([row["answers"]] if "answers" in row else [])]
+            digest.update(json.dumps([split, row["text"], row["question"], *said]).encode())
     return digest.hexdigest()[:12]
 
 
@@ -87,23 +109,44 @@ def take_evenly(rows: list[dict], count: int | None, seed: int = 0) -> list[dict
     return rounds[:count]
 
 
+def _splits(source: str) -> dict[str, list[dict]]:
+    path = Path(source).expanduser()
+    if source == "bundled":
+        return {split: _read(BUNDLED / f"{split}.jsonl") for split in ("train", "test")}
+    if path.suffix in SUFFIXES or path.exists():
+        return _read_local(path)
+    if source == "hub" or re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source):
+        return _read_hub(HUB_DATASET if source == "hub" else source)
+    raise ValueError(
+        f"Unknown dataset {source!r}; expected 'bundled', 'hub', a Hub id 'owner/name', or a file ending in "
+        f"{', '.join(SUFFIXES)}."
+    )
+
+
 def _read_hub(name: str) -> dict[str, list[dict]]:
     advice = "Check the name and the network, or use source='bundled', which comes with this repository."
     if not hub_reachable():
         raise ConnectionError(f"The Hugging Face Hub, which holds {name}, cannot be reached. {advice}")
     try:
-        data = load_dataset(name)
+        data = load_dataset(*name.split(":"))
     except Exception as error:  # datasets and huggingface_hub raise many kinds; each means: not to be had
         why = (str(error).strip() or "no details").splitlines()[0]
         raise ConnectionError(
             f"The dataset {name} could not be loaded: {type(error).__name__}: {why} {advice}"
         ) from None
-    if missing := [split for split in ("train", "test") if split not in data]:
-        raise ValueError(f"{name} has no split {missing}; found {list(data)}.")
-    return {split: data[split].to_list() for split in ("train", "test")}
+    return {split: _from_squad(rows.to_list()) for split, rows in data.items()}
 
 
-def _read_local(path: Path, seed: int) -> dict[str, list[dict]]:
+def _from_squad(rows: list[dict]) -> list[dict]:
+    if not rows or "context" not in rows[0] or not isinstance(rows[0].get("answers"), dict):
+        return rows  # not the form that SQuAD has on the Hub
+    return [
+        {"text": row["context"], "question": row["question"], "answer": answers[0], "answers": answers}
+        for row in rows if (answers := row["answers"]["text"])
+    ]  # fmt: skip
+
+
+def _read_local(path: Path) -> dict[str, list[dict]]:
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}.")
     if path.is_dir():
@@ -111,7 +154,10 @@ def _read_local(path: Path, seed: int) -> dict[str, list[dict]]:
         if not all(files.values()):
             raise FileNotFoundError(f"{path} holds no train and test file ending in {', '.join(SUFFIXES)}.")
         return {split: _read(found[0]) for split, found in files.items()}
-    rows = _checked(_read(path), path.name)
+    return {"all": _read(path)}
+
+
+def _divided(rows: list[dict], seed: int) -> dict[str, list[dict]]:
     texts = sorted({row["text"] for row in rows})
     random.Random(seed).shuffle(texts)
     test = set(texts[: max(1, round(TEST_SHARE * len(texts)))]) if len(texts) > 1 else set()
@@ -137,7 +183,8 @@ def _squad_rows(content: dict | list) -> list[dict]:
     if isinstance(content, list):
         return content  # a plain JSON list of rows
     return [
-        {"text": p["context"], "question": qa["question"], "answer": qa["answers"][0]["text"], "source": a.get("title", "")}
+        {"text": p["context"], "question": qa["question"], "answers": [one["text"] for one in qa["answers"]],
+         "answer": qa["answers"][0]["text"], "source": a.get("title", "")}
         for a in content["data"] for p in a["paragraphs"] for qa in p["qas"] if qa["answers"]
     ]  # fmt: skip
 
@@ -152,7 +199,7 @@ def _checked(rows: list[dict], where: str) -> list[dict]:
     missing = [column for column in COLUMNS[:3] if any(column not in row for row in rows)]
     if missing:
         raise ValueError(f"{where} lacks the column {missing}; found {sorted(rows[0])}, expected {list(COLUMNS)}.")
-    extra = [column for column in ("topic", "phase") if all(column in row for row in rows)]
+    extra = [column for column in ("topic", "phase", "answers") if all(column in row for row in rows)]
     shaped = [{c: row.get(c) for c in (*COLUMNS, *extra)} for row in rows]
     for index, row in enumerate(shaped):
         row["source"] = row["source"] or ""
@@ -162,4 +209,9 @@ def _checked(rows: list[dict], where: str) -> list[dict]:
                 f"{where}: row {index} cannot be used: text, question and answer must be text that is not empty; "
                 f"found { ({c: row[c] for c in wrong or COLUMNS[:3]})!r:.200}."
             )
+        if "answers" in extra:
+            several = [row["answer"]] if row["answers"] is None else row["answers"]
+            if isinstance(several, str | float | int) or not all(isinstance(a, str) and a.strip() for a in several):
+                raise ValueError(f"{where}: row {index}: answers is {several!r:.200}; expected a list of texts.")
+            row["answers"] = list(dict.fromkeys([row["answer"], *several]))
     return shaped

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from datasets import DatasetDict
@@ -12,7 +13,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from utils.config import RunConfig
-from utils.data import fingerprint
+from utils.data import draw_examples, fingerprint
 from utils.environment import ROOT, Environment, versions
 from utils.generation import Prediction, generate_answers
 from utils.memory import estimate_memory, free_memory, memory_line
@@ -51,7 +52,8 @@ def build_record(
             "accumulation": training.accumulation,
         },
         "training": training.loss,
-        "metrics": score([p.answer for p in predictions], [p.reference for p in predictions]),
+        "prompts": _prompts(predictions, config, model),
+        "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
         "predictions": [p.as_dict() for p in predictions],
         "table_4": table_4.as_dict(),
     }
@@ -82,10 +84,11 @@ def run(
         trained = TrainingResult()
         if not config.is_base:
             trained = fine_tune(adapted, tokenizer, data["train"], config, callbacks)
+        examples = draw_examples(data["train"], config.shots, config.seed)
         start = time.perf_counter()
-        predictions = generate_answers(adapted, tokenizer, data["test"], config)
+        predictions = generate_answers(adapted, tokenizer, data["test"], config, examples)
         seconds = time.perf_counter() - start
-        table_4 = generate_answers(adapted, tokenizer, [TABLE_4_EXAMPLE], config)[0]
+        table_4 = generate_answers(adapted, tokenizer, [TABLE_4_EXAMPLE], config, examples)[0]
         record = build_record(config, data, environment, adapted, predictions, table_4, trained, seconds)
         if not config.is_base:
             adapted.save_pretrained(environment.runs / "adapters" / config.run_id)
@@ -105,8 +108,12 @@ def sweep(
     data: DatasetDict,
     environment: Environment,
     say: Callable[[str], None] = print,
+    seeds: Iterable[int] = (),
 ) -> list[dict]:
     """Return the record of every configuration, in order; what is finished is read, the rest is run.
+
+    With `seeds` there is a record for each of them, all configurations of one seed before the next; without,
+    every configuration keeps its own seed.
 
     A run is finished where its record holds the same settings on the same rows. Configurations that stand twice are
     run once, and the base model is loaded once, at the first run that needs it. One line is said for each. A run whose
@@ -115,6 +122,9 @@ def sweep(
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
     configs = list(configs)
+    if seeds := tuple(seeds):  # the base model is the same for every seed, unless chance draws its examples
+        repeated = [c if c.is_base and not c.shots else replace(c, seed=s) for s in seeds for c in configs]
+        configs = list(dict.fromkeys(repeated))
     if not configs:
         raise ValueError("The sweep is empty: expected at least one configuration.")
     if len({config.model for config in configs}) > 1:
@@ -125,7 +135,7 @@ def sweep(
         finished = finished_record(config, rows, environment)
         if config.run_id in done or finished:
             done.setdefault(config.run_id, finished)
-            say(f"{head}: finished before, skipped ({_scores(done[config.run_id])})")
+            say(f"{head}: finished before, skipped ({scores(done[config.run_id])})")
             continue
         if model is None:
             model, tokenizer = load_base(config.model, environment), load_tokenizer(config.model)
@@ -139,7 +149,7 @@ def sweep(
             say(f"{head}: failed. {error}")
             continue
         timing = record["timing"]
-        say(f"{head}: {_scores(record)}, {timing['train_seconds'] + timing['answer_seconds']:.0f} s")
+        say(f"{head}: {scores(record)}, {timing['train_seconds'] + timing['answer_seconds']:.0f} s")
     return [done[config.run_id] for config in configs]
 
 
@@ -186,11 +196,26 @@ def _about(config: RunConfig, data: DatasetDict, environment: Environment, model
     }
 
 
-def _scores(record: dict) -> str:
+def scores(record: dict) -> str:
+    """Return a record's scores in one line, and how many prompts were longer than they should be, if any.
+
+    Example: scores(record) -> "EM 0.410, F1 0.552, n = 200"
+    """
     if record["status"] == "failed":
         return "failed"
-    metrics = record["metrics"]
-    return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}"
+    metrics, prompts = record["metrics"], record.get("prompts", {})
+    over = f", {prompts['over_limit']} prompts over {prompts['limit']} tokens" if prompts.get("over_limit") else ""
+    return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}{over}"
+
+
+def _prompts(predictions: list[Prediction], config: RunConfig, model: PreTrainedModel | PeftModel) -> dict:
+    # No prompt is ever cut. Beyond the model's own positions an answer is a guess, so it must be seen how many there are.
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [config.max_prompt_tokens, positions and positions - config.max_new_tokens]
+    limit = min((some for some in limits if some is not None), default=None)
+    lengths = [p.prompt_tokens for p in predictions]
+    over = 0 if limit is None else sum(length > limit for length in lengths)
+    return {"longest": max(lengths), "limit": limit, "over_limit": over}
 
 
 def _peak_bytes() -> int:

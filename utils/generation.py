@@ -1,5 +1,6 @@
 """Greedy answers in batches, each row stopped at its first newline."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -8,6 +9,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from utils.config import RunConfig
+from utils.failures import failure_kind
 from utils.prompt import build_prompt, extract_answer
 
 
@@ -22,6 +24,12 @@ class Prediction:
     """The new text as it came, end token removed."""
     answer: str | None
     """The text before the first newline, None where there is none."""
+    references: list[str]
+    """Every accepted answer, the reference among them."""
+    failure: str | None
+    """What is wrong with the answer (failures.KINDS), None where it is right."""
+    prompt_tokens: int
+    """Length of the prompt, which is never cut."""
 
     def as_dict(self) -> dict:
         """Return the fields as a record keeps them."""
@@ -40,17 +48,23 @@ def stop_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 @torch.inference_mode()
 def generate_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Dataset | list[dict], config: RunConfig
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset | list[dict],
+    config: RunConfig,
+    examples: Sequence[dict] = (),
 ) -> list[Prediction]:
     """Return the model's greedy answer to every row, in the rows' order.
 
     Rows are sorted by length and padded on the left, config.eval_batch_size at a time; each stops at a newline, at
-    the end token or after config.max_new_tokens. Out of memory answers fewer rows at once from there on.
+    the end token or after config.max_new_tokens. `examples`, solved rows, stand before every question. Out of memory
+    answers fewer rows at once from there on.
 
     Example: generate_answers(model, tokenizer, data["test"], config)[0].answer -> "1872"
     """
     rows = list(rows)
-    prompts = [tokenizer(build_prompt(r["text"], r["question"], config.prompt_language)).input_ids for r in rows]
+    asked = [build_prompt(row["text"], row["question"], config.prompt_language, examples) for row in rows]
+    prompts = [tokenizer(prompt).input_ids for prompt in asked]
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]), reverse=True)
     stops = stop_ids(tokenizer)
     settings = GenerationConfig(
@@ -72,6 +86,11 @@ def generate_answers(
             continue
         new = tokenizer.batch_decode(output[:, padded.input_ids.shape[1] :], skip_special_tokens=True)
         for i, text in zip(batch, new, strict=True):
-            predictions[i] = Prediction(i, rows[i]["question"], rows[i]["answer"], text, extract_answer(text))
+            row, answer = rows[i], extract_answer(text)
+            references = row.get("answers") or [row["answer"]]
+            failure = failure_kind(answer, references, row["text"])
+            predictions[i] = Prediction(
+                i, row["question"], row["answer"], text, answer, references, failure, len(prompts[i])
+            )
         order = order[size:]
     return [predictions[i] for i in range(len(rows))]

@@ -9,37 +9,40 @@ from collections.abc import Sequence
 NORMS = ("strict", "squad", "ro")
 
 
-def exact_match(prediction: str | None, reference: str, norm: str = "strict") -> float:
+def exact_match(prediction: str | None, reference: str | Sequence[str], norm: str = "strict") -> float:
     """Return 1.0 where prediction and reference are the same after normalisation, else 0.0 (paper, section 4).
 
     `norm` is "strict" (the extracted string as it is), "squad" (SQuAD v1.1's official normalisation) or "ro"
-    (`normalize` tells what each does). A prediction of None, no answer, scores 0.0.
+    (`normalize` tells what each does). A prediction of None, no answer, scores 0.0. Where a question has several
+    references, the best of them counts, as in SQuAD.
 
     Example: exact_match("Pleşuv.", "pleșuv", norm="ro") -> 1.0
     """
     if prediction is None:
         return 0.0
-    return float(normalize(prediction, norm) == normalize(reference, norm))
+    return float(normalize(prediction, norm) in {normalize(r, norm) for r in _each(reference)})
 
 
-def token_f1(prediction: str | None, reference: str, norm: str = "strict") -> float:
+def token_f1(prediction: str | None, reference: str | Sequence[str], norm: str = "strict") -> float:
     """Return the harmonic mean of token precision and recall, 0.0 to 1.0 (paper, section 4).
 
-    Tokens are split at white space and compared as multisets, so a word said twice counts twice.
+    Tokens are split at white space and compared as multisets, so a word said twice counts twice. Of several
+    references the best counts.
 
     Example: token_f1("Vulturul pleșuv", "pleșuv") -> 0.667
     """
     if prediction is None:
         return 0.0
-    predicted, expected = normalize(prediction, norm).split(), normalize(reference, norm).split()
-    shared = sum((Counter(predicted) & Counter(expected)).values())
-    if shared == 0:
-        return 0.0
-    precision, recall = shared / len(predicted), shared / len(expected)
-    return 2 * precision * recall / (precision + recall)
+    predicted, best = normalize(prediction, norm).split(), 0.0
+    for one in _each(reference):
+        expected = normalize(one, norm).split()
+        if shared := sum((Counter(predicted) & Counter(expected)).values()):
+            precision, recall = shared / len(predicted), shared / len(expected)
+            best = max(best, 2 * precision * recall / (precision + recall))
+    return best
 
 
-def score(predictions: Sequence[str | None], references: Sequence[str]) -> dict[str, float]:
+def score(predictions: Sequence[str | None], references: Sequence[str | Sequence[str]]) -> dict[str, float]:
     """Return the means of both metrics under all three norms, with `n` and the count of `unanswered` rows.
 
     Keys: em_strict, f1_strict, em_squad, f1_squad, em_ro, f1_ro, unanswered, n.
@@ -81,3 +84,10 @@ def normalize(answer: str, norm: str) -> str:
         kept = " ".join(unicodedata.normalize("NFC", kept).split())
         return kept or " ".join(folded.split())
     raise ValueError(f"Unknown norm {norm!r}; expected one of {NORMS}.")
+
+
+def _each(reference: str | Sequence[str]) -> Sequence[str]:
+    references = [reference] if isinstance(reference, str) else reference
+    if len(references) == 0:
+        raise ValueError("There is no reference to compare with; expected one or more.")
+    return references

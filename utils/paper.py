@@ -107,3 +107,65 @@ def table_6_grid() -> list[dict]:
 def _row(rank: int, target_modules: tuple[str, ...], learning_rate: float) -> dict:
     alpha = ALPHA_PER_RANK * rank
     return {"rank": rank, "alpha": alpha, "target_modules": target_modules, "learning_rate": learning_rate}
+
+
+WINNER = table_3_grid()[1]  # rank 2, q and v, 1e-4: the configuration the paper recommends
+
+# Each claim with what tests it: comparisons (metric, better, worse), where each side is a list of RunConfig fields (None:
+# the base model) whose scores are averaged. A claim holds where every "better" side beats its "worse" side.
+CLAIMS = (
+    {
+        "claim": "Every LoRA configuration beats the base model",
+        "comparisons": [
+            ("em", [fields], [None]) for fields in (*table_3_grid(), *table_5_grid(), *table_6_grid()[::2])
+        ],
+    },
+    {
+        "claim": "Rank 2 is the best rank",
+        "comparisons": [("em", [WINNER], [fields]) for fields in table_3_grid() if fields != WINNER],
+    },
+    {
+        "claim": "Higher ranks do worse",  # as a whole: ranks 1, 2, 4 against ranks 8, 16, 32
+        "comparisons": [("em", table_3_grid()[:3], table_3_grid()[3:])],
+    },
+    {
+        "claim": "q alone is insufficient",
+        "comparisons": [("em", [grid[1]], [grid[0]]) for grid in (table_5_grid(), table_6_grid())],
+    },
+    {
+        "claim": "Adding modules helps exact match and F1",
+        "comparisons": [
+            (metric, [grid[more]], [grid[more - 1]])
+            for metric in ("em", "f1")
+            for grid in (table_5_grid(), table_6_grid())
+            for more in (1, 2)
+        ],
+    },
+    {
+        "claim": "Learning rate 1e-4 beats 3e-4",  # over the three module sets
+        "comparisons": [("em", table_6_grid(), table_5_grid())],
+    },
+    {"claim": "The share of trainable parameters is as published", "trainable_percent": TABLE_3[1:], "comparisons": []},
+)
+
+# What the paper says twice and differently.
+CONTRADICTIONS = (
+    {
+        "about": "exact match of rank 2 on q and v at 1e-4",
+        "one": "0.410 in Table 3",
+        "other": "0.345 in Table 6",
+        "why": "One configuration, two scores: different runs, or different settings that are not reported.",
+    },
+    {
+        "about": "exact match of q alone",
+        "one": "0.110 in the text",
+        "other": "0.165 in Table 5",
+        "why": "The text and the table it speaks of do not agree.",
+    },
+    {
+        "about": "3,221,924,864 parameters",
+        "one": "called trainable in the text",
+        "other": "0.2848 % trainable at rank 32 in Table 3",
+        "why": "It is the total at rank 32, adapter included; 9,175,040 of them are trainable, which is the 0.2848 %.",
+    },
+)

@@ -1,22 +1,26 @@
 """The prompt the model reads, and its inverse: the answer in what the model wrote (paper, section 3)."""
 
 import re
+from collections.abc import Iterable
 
 LABELS = {"en": ("Context:", "Question:", "Answer:"), "ro": ("Context:", "Întrebare:", "Răspuns:")}
 
 
-def build_prompt(text: str, question: str, language: str = "en") -> str:
+def build_prompt(text: str, question: str, language: str = "en", examples: Iterable[dict] = ()) -> str:
     """Return the three labelled lines that the model continues; ends in the answer label, no trailing space.
 
     Line breaks inside the text or the question become spaces, so a prompt always has exactly three lines and
-    `extract_answer` can find its own answer line again. `language` is "en" (the paper's labels) or "ro".
+    `extract_answer` can find its own answer line again. `language` is "en" (the paper's labels) or "ro". `examples`
+    are rows with their answers, which come first in the same form, an empty line after each (few-shot).
 
     Example: build_prompt("Dunărea curge.", "Ce curge?") -> "Context: Dunărea curge.\\nQuestion: Ce curge?\\nAnswer:"
     """
     if language not in LABELS:
         raise ValueError(f"Unknown prompt language {language!r}; expected one of {sorted(LABELS)}.")
     context_label, question_label, answer_label = LABELS[language]
-    return f"{context_label} {_one_line(text)}\n{question_label} {_one_line(question)}\n{answer_label}"
+    solved = [build_prompt(e["text"], e["question"], language) + build_completion(e["answer"]) for e in examples]
+    shown = "".join(f"{example}\n\n" for example in solved)
+    return f"{shown}{context_label} {_one_line(text)}\n{question_label} {_one_line(question)}\n{answer_label}"
 
 
 def build_completion(answer: str) -> str:

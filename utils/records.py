@@ -96,8 +96,8 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
 
     Example: comparable(load_records(folder))["epochs"].nunique() -> 1
     """
-    answering = ["model", "data_fingerprint", "prompt_language", "max_new_tokens"]
-    training = ["epochs", "batch_size", "dropout", "loss_on"]
+    answering = ["model", "data_fingerprint", "prompt_language", "max_new_tokens", "shots"]
+    training = ["epochs", "batch_size", "dropout", "loss_on", "rslora"]
     adapted = frame[frame["rank"].notna()]
     if adapted.empty:
         return frame

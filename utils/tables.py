@@ -8,7 +8,8 @@ from datasets import DatasetDict
 from pandas.io.formats.style import Styler
 
 from utils import paper
-from utils.metrics import exact_match, token_f1
+from utils.metrics import exact_match
+from utils.pooling import by_seed, find, measured, pooled
 from utils.stats import bootstrap_ci
 
 PUBLISHED = (
@@ -52,29 +53,31 @@ def table_2(data: DatasetDict, index: int = 0) -> pd.DataFrame:
 def table_3(frame: pd.DataFrame) -> pd.DataFrame:
     """Return exact match and token F1 by rank: base model, then ranks 1 to 32 (paper, table 3).
 
-    `frame` holds records as `records.as_frame` gives them; the measured share of trainable parameters is that of the
+    `frame` holds records as `records.as_frame` gives them; the seeds of a configuration are pooled. The measured share of trainable parameters is that of the
     model that was run.
 
     Example: table_3(frame).loc[2, "EM, measured"] -> 0.41 (rank 2)
     """
-    rows = []
+    rows, pool = [], pooled(frame)
     for published, fields in zip(paper.TABLE_3, [None, *paper.table_3_grid()], strict=True):
-        run = _find(frame, fields)
+        run = find(pool, fields)
         row = {"rank": "base" if fields is None else str(fields["rank"])}
         row["trainable %, paper"] = published["trainable_percent"]
         row["trainable %, measured"] = None if run is None else run["trainable_percent"]
         rows.append(row | _scores(published, run))
-    return _captioned(rows, f"Table 3. Ranks; modules q, v; learning rate 1e-4. {_measured(frame)} {PUBLISHED}")
+    return _captioned(rows, f"Table 3. Ranks; modules q, v; learning rate 1e-4. {measured(pool)} {PUBLISHED}")
 
 
 def table_4(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what every rank answers to one question (paper, table 4), right by the strict and the ro norm or not.
 
+    Of several seeds the first one's answer is shown.
+
     Example: table_4(frame).loc[0, "rank"] -> "base"
     """
-    rows = []
+    rows, pool = [], pooled(frame)
     for fields in (None, *paper.table_3_grid()):
-        run = _find(frame, fields)
+        run = find(pool, fields)
         answer = None if run is None else run["record"]["table_4"]["answer"]
         rows.append(
             {
@@ -88,7 +91,7 @@ def table_4(frame: pd.DataFrame) -> pd.DataFrame:
     return _captioned(
         rows,
         f"Table 4. One question, every rank: {paper.TABLE_4_EXAMPLE['question']} Expected: "
-        f"{paper.TABLE_4_EXAMPLE['answer']}. Our wording of the paper's example. {_measured(frame)} {PUBLISHED}",
+        f"{paper.TABLE_4_EXAMPLE['answer']}. Our wording of the paper's example. {measured(pool)} {PUBLISHED}",
     )
 
 
@@ -139,7 +142,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def interval(values: Sequence[float]) -> str:
-    """Return the 95 % bootstrap interval over questions as text; none where every question scored the same.
+    """Return the 95 % bootstrap interval over questions (and seeds) as text; none where all scored the same.
 
     Example: interval([1.0] * 82 + [0.0] * 118) -> "0.34–0.48"
     """
@@ -148,53 +151,22 @@ def interval(values: Sequence[float]) -> str:
 
 
 def _by_modules(frame: pd.DataFrame, published: Sequence[dict], grid: list[dict], title: str) -> pd.DataFrame:
+    pool = pooled(frame)
     rows = [
-        {"modules": ", ".join(fields["target_modules"])} | _scores(values, _find(frame, fields))
+        {"modules": ", ".join(fields["target_modules"])} | _scores(values, find(pool, fields))
         for values, fields in zip(published, grid, strict=True)
     ]
-    return _captioned(rows, f"{title} {_measured(frame)} {PUBLISHED}")
-
-
-def _find(frame: pd.DataFrame, fields: dict | None) -> pd.Series | None:
-    if fields is None:
-        found = frame[frame["rank"].isna()]
-    else:
-        same = frame["target_modules"].map(set) == set(fields["target_modules"])
-        for name in ("rank", "alpha", "learning_rate"):
-            same &= frame[name] == fields[name]
-        found = frame[same].sort_values("seed")
-    return None if found.empty else found.iloc[0]
+    return _captioned(rows, f"{title} {measured(pool)} {PUBLISHED}")
 
 
 def _scores(published: dict, run: pd.Series | None) -> dict:
     row = {"EM, paper": published["em"], "EM, measured": None, "EM 95 %": None, "F1, paper": published["f1"]}
     row |= {"F1, measured": None, "F1 95 %": None}
     if run is not None:
-        record = run["record"]
-        em, f1 = per_question(record)
+        em, f1 = by_seed(run["records"])
         row |= {"EM, measured": run["em_strict"], "EM 95 %": interval(em)}
         row |= {"F1, measured": run["f1_strict"], "F1 95 %": interval(f1)}
     return row
-
-
-def per_question(record: dict, norm: str = "strict") -> tuple[list[float], list[float]]:
-    """Return exact match and token F1 of every question of a record, in the dataset's order.
-
-    Example: em, f1 = per_question(record)
-    """
-    pairs = [(p["answer"], p["reference"]) for p in record["predictions"]]
-    return [exact_match(a, r, norm) for a, r in pairs], [token_f1(a, r, norm) for a, r in pairs]
-
-
-def _measured(frame: pd.DataFrame) -> str:
-    if frame.empty:
-        return "Measured: nothing yet."
-    first = frame.iloc[-1]
-    data = first["record"]["data"]
-    return (
-        f"Measured: {first['model']}, profile {first['profile']}, dataset {first['data']} ({data['train_rows']} train and "
-        f"{data['test_rows']} test rows), strict norm, seed {first['seed']}; 95 % intervals over questions."
-    )
 
 
 def _name(data: DatasetDict) -> str:
