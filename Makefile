@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
+COLAB ?= .venv-colab
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test notebooks lab lint clean
+.PHONY: help setup reproduce test test-colab notebooks badges lab lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +28,21 @@ test: $(INSTALLED) ## run the tests, among them all notebooks in the smoke profi
 notebooks: $(INSTALLED) ## execute the committed notebooks in place
 	@$(RUN) -m utils notebooks
 
+badges: $(INSTALLED) ## point the Colab badges at a fork: make badges REPO=owner/name BRANCH=main (default: git remote)
+	@$(RUN) -m utils badges $(if $(REPO),--repository $(REPO)) $(if $(BRANCH),--branch $(BRANCH))
+
+test-colab: $(COLAB)/installed ## run setup cell, notebooks and tests under stock Colab's package versions
+	@# Stock Colab again: an old torchao that peft refuses, and no bitsandbytes.
+	@$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchao==0.10.0
+	@$(COLAB)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes bitsandbytes 2>/dev/null || true
+	@PYTHONPATH=tests/colab $(COLAB)/bin/python -m pytest tests/test_colab.py tests
+
+$(COLAB)/installed: requirements-colab.txt
+	@echo "Installing stock Colab's versions into $(COLAB): a minute or two, once."
+	@$(PYTHON) -m venv $(COLAB)
+	@$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-colab.txt
+	@touch $@
+
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	@$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_dataset.ipynb
 
@@ -34,5 +50,5 @@ lint: $(INSTALLED) ## check and format-check code and notebooks
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 
-clean: ## remove .venv; runs stay
-	rm -rf $(VENV)
+clean: ## remove the environments; runs stay
+	rm -rf $(VENV) $(COLAB)

@@ -1,8 +1,11 @@
+import sys
+
 import pytest
 import torch
 
 from utils import environment as environments
-from utils.environment import detect, hub_reachable, report
+from utils.environment import detect, report
+from utils.hub import hub_reachable
 
 
 def pretend_gpu(monkeypatch, capability, name="Tesla T4", gib=15):
@@ -27,7 +30,7 @@ def test_a_gpu_takes_the_full_profile_and_the_format_its_capability_has(monkeypa
     assert (found.device, found.profile, found.model, found.dataset) == ("cuda", "full", "llama-3.2-3b", "hub")
     assert found.dtype == dtype
     assert reason in found.dtype_reason
-    assert found.gpu == "Tesla T4, 15 GiB"
+    assert found.gpu == f"Tesla T4, 15 GiB, compute capability {capability[0]}.{capability[1]}"
 
 
 def test_without_a_gpu_the_demo_runs_on_the_embedded_model(monkeypatch):
@@ -49,8 +52,48 @@ def test_the_environment_variables_choose_profile_and_folder(monkeypatch, tmp_pa
         detect("big")
 
 
+def test_quantized_runs_are_kept_apart(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    assert detect("demo", "nf4").runs == tmp_path / "demo-nf4"
+    assert detect("demo", "nf4").quantization == "nf4"
+    with pytest.raises(ValueError, match="'int8'; expected 'none' or 'nf4'"):
+        detect("demo", "int8")
+
+
+def test_drive_is_only_for_colab(monkeypatch):
+    monkeypatch.setattr(environments, "in_colab", lambda: False)
+    with pytest.raises(ValueError, match="DRIVE is on, but this is not Colab"):
+        detect("demo", drive=True)
+
+
+def test_in_colab_runs_can_live_in_drive(monkeypatch):
+    monkeypatch.syspath_prepend(environments.ROOT / "tests" / "colab")
+    for name in [name for name in sys.modules if name == "google" or name.startswith("google.colab")]:
+        monkeypatch.delitem(sys.modules, name)
+    found = detect("demo", drive=True)
+    assert str(found.runs) == "/content/drive/MyDrive/romanian-qa-lora/runs/demo"
+    assert sys.modules["google.colab.drive"].mounted == ["/content/drive"]
+
+
+def pretend_colab(monkeypatch, installed):
+    asked = []
+    monkeypatch.setattr(environments, "in_colab", lambda: True)
+    monkeypatch.setattr(environments, "_version", installed.get)
+    monkeypatch.setattr(environments, "_pip", lambda *arguments: asked.append(" ".join(arguments)))
+    environments.prepare()
+    return asked
+
+
+def test_prepare_mends_stock_colab_and_is_quiet_where_there_is_nothing_to_do(monkeypatch):
+    stock = {"torchao": "0.10.0"}
+    assert pretend_colab(monkeypatch, stock) == ["uninstall --yes torchao", "install --no-deps bitsandbytes>=0.49"]
+    assert pretend_colab(monkeypatch, {"torchao": "0.16.1", "bitsandbytes": "0.50.2"}) == []
+    assert pretend_colab(monkeypatch, {"bitsandbytes": "0.50.2"}) == []
+
+
 def test_prepare_installs_nothing_outside_colab(monkeypatch):
     asked = []
+    monkeypatch.setattr(environments, "in_colab", lambda: False)
     monkeypatch.setattr(environments, "_pip", lambda *arguments: asked.append(arguments))
     environments.prepare()
     assert asked == []

@@ -10,6 +10,7 @@ from utils.experiments import finished_record, run, scores, sweep
 from utils.models import load_base
 from utils.paper import TABLE_4_EXAMPLE
 from utils.prompt import build_completion, build_prompt
+from utils.records import as_frame
 
 DONE = {
     "timing": {"train_seconds": 0, "answer_seconds": 0},
@@ -25,7 +26,7 @@ def test_a_sweep_runs_each_configuration_once_and_the_base_model_loads_once(tmp_
     said = []
     first = sweep([config.base(), config, config], data, there, say=said.append)
     assert len(loads) == 1
-    assert ["skipped" in line for line in said] == [False, False, True]
+    assert ["skipped" in line for line in said] == [False, False, False, True]  # the first line is the memory estimate
     assert first[1] == first[2]
     said.clear()
     again = sweep([config.base(), config], data, there, say=said.append)
@@ -107,6 +108,37 @@ def test_a_failed_run_leaves_no_record_and_the_base_model_as_it_was(
     after = dict(base.named_parameters())
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_loss_that_is_not_a_number_marks_its_record_and_the_sweep_goes_on(tmp_path, environment, data, monkeypatch):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    fine, wild = (RunConfig("tiny-llama", rank=rank, epochs=1, max_new_tokens=4) for rank in (1, 2))
+    train = experiments.fine_tune
+
+    def diverges(model, tokenizer, rows, config, callbacks):
+        if config == wild:
+            with torch.no_grad():
+                next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
+        return train(model, tokenizer, rows, config, callbacks)
+
+    monkeypatch.setattr(experiments, "fine_tune", diverges)
+    said = []
+    records = sweep([wild, fine], data, there, say=said.append)
+    assert [record["status"] for record in records] == ["failed", "finished"]
+    assert "Lower the learning rate" in records[0]["error"]
+    assert any("failed. The loss became nan at step 1" in line for line in said)
+    assert as_frame(records)["run_id"].tolist() == [fine.run_id]  # no table shows the failed one
+    monkeypatch.setattr(experiments, "fine_tune", train)
+    assert sweep([wild], data, there, say=said.append)[0]["status"] == "finished"  # and it is run again
+    with pytest.raises(ValueError, match="None of the 1 runs finished"):
+        as_frame(records[:1])
+
+
+def test_a_sweep_tells_the_memory_it_will_take(tmp_path, environment, data):
+    said = []
+    there = dataclasses.replace(environment, runs=tmp_path)
+    sweep([RunConfig("tiny-llama", epochs=1, max_new_tokens=2)], data, there, say=said.append)
+    assert said[0].startswith("Memory: about 0.0 GiB")
 
 
 def test_a_sweep_says_what_it_cannot_do(data, environment):

@@ -58,3 +58,19 @@ def test_the_heads_input_is_contiguous_so_that_its_weights_are_never_copied(base
     generate_answers(base, tokenizer, data["test"], RunConfig("tiny-llama", rank=None, max_new_tokens=2))
     assert seen
     assert all(seen)
+
+
+def test_out_of_memory_answers_fewer_rows_at_once(base, tokenizer, data, monkeypatch):
+    config = RunConfig("tiny-llama", rank=None, max_new_tokens=3)
+    expected = generate_answers(base, tokenizer, data["test"], config)
+    generate, sizes = base.generate, []
+
+    def fits_two_rows(input_ids, **named):
+        sizes.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return generate(input_ids=input_ids, **named)
+
+    monkeypatch.setattr(base, "generate", fits_two_rows)
+    assert generate_answers(base, tokenizer, data["test"], config) == expected
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]

@@ -1,5 +1,6 @@
 """The committed notebooks: executed, clean, sharing one setup cell, and running to their end in fresh kernels."""
 
+import ast
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import nbformat
 import pytest
 
+from utils.data import load_qa
 from utils.environment import ROOT
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -79,3 +81,32 @@ def test_the_series_runs_in_the_smoke_profile_and_again_skips_what_is_finished(t
     sweep = (folder / "notebooks" / "03_rank_sweep.ipynb").read_text(encoding="utf-8")
     assert sweep.count("finished before, skipped") == 2  # base and rank 2 come from 02
     assert "12 finished runs were found and skipped" in reproduce()
+
+
+def test_the_translated_questions_of_01_stand_in_the_bundled_rows():
+    source = next(cell.source for cell in code(PATHS[1]) if cell.source.startswith("pairs = {"))
+    pairs = ast.literal_eval(source.removeprefix("pairs = "))
+    bundled = load_qa("bundled")
+    assert len(pairs) == 10
+    assert set(pairs) <= {row["question"] for split in bundled for row in bundled[split]}
+
+
+def test_the_setup_cell_clones_the_repository_where_there_is_none(tmp_path):
+    setup = code(PATHS[0])[0].source.replace("/content", str(tmp_path))
+    repository = re.search(r'REPOSITORY, BRANCH = "(.+?)", "(.+?)"', setup)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "origin")], check=True)
+    subprocess.run(
+        ["git", "-C", str(tmp_path / "origin"), "switch", "--quiet", "--force-create", repository[2]], check=True
+    )
+    redirect = {  # git fetches this repository where the cell names GitHub
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{tmp_path / 'origin'}.insteadOf",
+        "GIT_CONFIG_VALUE_0": f"https://github.com/{repository[1]}",
+    }
+    elsewhere = tmp_path / "elsewhere" / "deep"
+    elsewhere.mkdir(parents=True)
+    command = [sys.executable, "-c", f"{setup}\nprint(utils.__file__)"]
+    for _ in range(2):  # running it again is harmless
+        done = subprocess.run(command, cwd=elsewhere, env=os.environ | redirect, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str(tmp_path / "romanian-qa-lora" / "utils" / "__init__.py")

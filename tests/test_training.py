@@ -93,11 +93,46 @@ def test_a_callback_can_stop_training_after_a_step(base, tokenizer, data):
     assert [entry["step"] for entry in result.loss] == [1, 2]
 
 
+def test_out_of_memory_halves_the_batch_and_keeps_the_optimizers_steps(
+    environment, tokenizer, data, monkeypatch, capsys
+):
+    config = RunConfig("tiny-llama", rank=4, learning_rate=1e-2, epochs=1)
+    whole = add_lora(load_base("tiny-llama", environment), config)
+    expected = fine_tune(whole, tokenizer, data["train"], config)
+    assert (expected.batch_size, expected.accumulation) == (4, 1)
+    compute_loss = AnswerTrainer.compute_loss
+
+    def fits_two_rows(self, model, inputs, *arguments, **named):
+        if len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute_loss(self, model, inputs, *arguments, **named)
+
+    monkeypatch.setattr(AnswerTrainer, "compute_loss", fits_two_rows)
+    halved = add_lora(load_base("tiny-llama", environment), config)
+    result = fine_tune(halved, tokenizer, data["train"], config)
+    assert (result.batch_size, result.accumulation) == (2, 2)
+    assert "with 2 rows at once" in capsys.readouterr().out
+    assert [e["step"] for e in result.loss] == [e["step"] for e in expected.loss] == [1, 2, 3]
+    for a, b in zip(whole.parameters(), halved.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_single_row_that_does_not_fit_is_an_error_with_advice(base, tokenizer, data, monkeypatch):
+    def never_fits(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(AnswerTrainer, "compute_loss", never_fits)
+    with pytest.raises(MemoryError, match="single row.*nf4"):
+        fine_tune(add_lora(base, CONFIG), tokenizer, data["train"], CONFIG)
+
+
 def test_no_rows_is_an_error(base, tokenizer, data):
     with pytest.raises(ValueError, match="no training rows"):
         fine_tune(add_lora(base, CONFIG), tokenizer, data["train"].select([]), CONFIG)
 
 
 def test_half_precision_scales_gradients_on_a_gpu_only():
+    assert training_arguments(CONFIG, "cuda", torch.float16).fp16 is True
+    assert training_arguments(CONFIG, "cuda", torch.bfloat16).fp16 is False
     assert training_arguments(CONFIG, "cpu", torch.bfloat16).fp16 is False
     assert training_arguments(CONFIG, "cpu", torch.bfloat16).bf16 is False  # the weights are bf16 already

@@ -49,6 +49,7 @@ def test_a_good_row_passes():
         ({"question": "Spune anul."}, "warning", "question does not end in ?"),
         ({"text": "Eminescu s-a născut în 1850."}, "warning", "text length is not 12 to 70 words"),
         ({"text": GOOD["text"] + " cuvânt" * 60}, "warning", "text length is not 12 to 70 words"),
+        ({"text": GOOD["text"] + " A scris. A trăit. A iubit."}, "warning", "text has more than 3 sentences"),
         ({"answer": GOOD["text"][7:]}, "warning", "answer is over 12 words"),
     ],
 )

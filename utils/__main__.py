@@ -1,9 +1,12 @@
-"""Run the notebooks from the command line: `python -m utils reproduce` or `python -m utils notebooks`."""
+"""Run the notebooks from the command line (reproduce, notebooks), or point their Colab badges at a fork (badges)."""
 
 import argparse
 import os
+import re
+import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -18,8 +21,19 @@ from utils.tables import as_text, table_3, table_4, table_5, table_6
 def main() -> int:
     """Read the command line and do what it says; the exit code is 0 where every notebook ran to its end."""
     parser = argparse.ArgumentParser(prog="python -m utils", description=__doc__)
-    parser.add_argument("command", choices=("reproduce", "notebooks"))
-    command = parser.parse_args().command
+    parser.add_argument("command", choices=("reproduce", "notebooks", "badges"))
+    parser.add_argument("--repository", help="badges: owner/name on GitHub; default: the git remote")
+    parser.add_argument("--branch", help="badges: default: the branch that is checked out")
+    arguments = parser.parse_args()
+    command = arguments.command
+    if command == "badges":
+        repository, branch = arguments.repository, arguments.branch
+        if not (repository and branch):
+            found = origin(ROOT) if repository is None else (repository, "main")
+            repository, branch = repository or found[0], branch or found[1]
+        set_badges(repository, branch, ROOT)
+        print(f"Badges and setup cells open {repository}, branch {branch}.")
+        return 0
     environment = detect()
     os.environ["PROFILE"] = environment.profile  # the notebooks' kernels inherit it
     target = environment.runs / "notebooks" if command == "reproduce" else ROOT / "notebooks"
@@ -65,6 +79,44 @@ def run_notebooks(target: Path, profile: str) -> bool:
         now = time.perf_counter()
         print(f"{now - begun:.0f} s ({(now - start) / 60:.1f} min in all)", flush=True)
     return True
+
+
+def set_badges(repository: str, branch: str, root: Path) -> None:
+    """Point every Colab badge and every setup cell at a repository; pyproject.toml keeps the one that is in force.
+
+    Example: set_badges("someone/fork", "main", ROOT)
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise ValueError(f"{repository!r} is not a GitHub repository; expected owner/name.")
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["badges"]
+    patterns = (
+        "github/{0}/blob/{1}/notebooks/",
+        'REPOSITORY, BRANCH = \\"{0}\\", \\"{1}\\"',  # as the JSON of a notebook writes it
+        'repository = "{0}"\nbranch = "{1}"',
+    )
+    for path in (root / "pyproject.toml", root / "README.md", *sorted((root / "notebooks").glob("*.ipynb"))):
+        text = path.read_text(encoding="utf-8")
+        for pattern in patterns:
+            old = pattern.format(settings["repository"], settings["branch"])
+            text = text.replace(old, pattern.format(repository, branch))
+        path.write_text(text, encoding="utf-8")
+
+
+def origin(root: Path) -> tuple[str, str]:
+    """Return owner/name and branch as the checkout's git remote has them.
+
+    Example: origin(ROOT) -> ("someone/fork", "main")
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True).stdout.strip()
+
+    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", git("remote", "get-url", "origin"))
+    if not found:
+        raise ValueError(
+            "This checkout has no GitHub remote named origin; name the repository: make badges REPO=owner/name."
+        )
+    return found[1], git("symbolic-ref", "--short", "HEAD") or "main"
 
 
 if __name__ == "__main__":

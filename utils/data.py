@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, DatasetDict, load_dataset
 
-from utils.environment import hub_reachable
+from utils.hub import hub_reachable
 from utils.paper import HUB_DATASET
 from utils.validation import validate_qa
 

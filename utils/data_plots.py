@@ -77,6 +77,10 @@ class LiveLoss(TrainerCallback):
         """Update the figure every so many steps; more often costs more time than the steps themselves."""
         self.title, self.every, self.steps, self.loss, self.handle = title, every, [], [], None
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start from nothing: a run that ran out of memory begins again."""
+        self.steps, self.loss = [], []
+
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Take up the step's loss and redraw where it is time to."""
         if not logs or "loss" not in logs:

@@ -12,7 +12,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub
 import pandas as pd
 import torch
 
@@ -20,6 +19,7 @@ from utils.config import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pandas", "matplotlib")
+DRIVE_MOUNT = "/content/drive"
 OLDEST_TORCHAO = (0, 16)  # peft raises ImportError on an older one, even for plain LoRA
 
 
@@ -44,7 +44,7 @@ class Environment:
     runs: Path
     """Folder of this profile's records, adapters and figures."""
     gpu: str | None = None
-    """Name and memory of the GPU, None without one."""
+    """Name, memory and compute capability of the GPU, None without one."""
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -52,11 +52,12 @@ class Environment:
         return getattr(torch, self.dtype)
 
 
-def detect(profile: str | None = None) -> Environment:
+def detect(profile: str | None = None, quantization: str = "none", drive: bool = False) -> Environment:
     """Look at the machine and return what a run will use; nothing is loaded yet.
 
     The profile is the argument, else the environment variable PROFILE, else "full" on a GPU and "demo" without.
-    Runs go to a folder per profile under `runs/`, or under the environment variable RUNS.
+    Quantization is "none", or "nf4" for a base model in 4 bits. Runs go to a folder per profile under `runs/`, under
+    the environment variable RUNS, or, with `drive` in Colab, to your Drive, where the next runtime finds them.
 
     Example: detect("demo").model -> "gemma-3-270m"
     """
@@ -64,21 +65,26 @@ def detect(profile: str | None = None) -> Environment:
     profile = profile or os.environ.get("PROFILE") or ("full" if has_gpu else "demo")
     if profile not in PROFILES:
         raise ValueError(f"Unknown profile {profile!r}; expected one of {list(PROFILES)}.")
+    if quantization not in ("none", "nf4"):
+        raise ValueError(f"Unknown quantization {quantization!r}; expected 'none' or 'nf4'.")
     model = PROFILES[profile].gpu_model if has_gpu else PROFILES[profile].model
-    dtype, reason = ("float32", "the smoke profile compares numbers exactly") if profile == "smoke" else _dtype()
+    exact = profile == "smoke" and not has_gpu
+    dtype, reason = ("float32", "the smoke profile compares numbers exactly") if exact else _dtype()
     gpu = None
     if has_gpu:
-        properties = torch.cuda.get_device_properties(0)
-        gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+        properties, capability = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
+        gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {capability[0]}.{capability[1]}"
+    runs = _drive_folder() if drive else Path(os.environ.get("RUNS") or ROOT / "runs").resolve()
     return Environment(
         device="cuda" if has_gpu else "cpu",
         dtype=dtype,
         dtype_reason=reason,
-        quantization="none",
+        quantization=quantization,
         profile=profile,
         model=model,
         dataset="hub" if model == "llama-3.2-3b" else "bundled",
-        runs=Path(os.environ.get("RUNS") or ROOT / "runs").resolve() / profile,
+        runs=runs
+        / (profile if quantization == "none" else f"{profile}-{quantization}"),  # other weights, other results
         gpu=gpu,
     )
 
@@ -91,22 +97,34 @@ def prepare() -> None:
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # "kernels is not installed", and not needed
-    if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.colab") is None:
+    if not in_colab():
         return
     torchao = _version("torchao")
     if torchao and tuple(int(part) for part in torchao.split(".")[:2]) < OLDEST_TORCHAO:
         _pip("uninstall", "--yes", "torchao")
     if _version("bitsandbytes") is None:
-        _pip("install", "--no-deps", "bitsandbytes>=0.49")
+        _pip("install", "--no-deps", "bitsandbytes>=0.49")  # its only dependencies are torch and numpy
+    importlib.invalidate_caches()
 
 
-def report(environment: Environment) -> pd.DataFrame:
-    """Return one table of what the run will use: machine, format and why, model, dataset, versions, free disk.
+def in_colab() -> bool:
+    """Return whether this is a Colab runtime.
 
-    Example: report(detect()).loc["device", "value"] -> "cpu, no GPU: the runs below use 2 CPU cores"
+    Example: in_colab() -> False on a machine of your own
     """
-    e, existing = environment, next(p for p in [environment.runs, *environment.runs.parents] if p.exists())
-    where = e.gpu or f"cpu, no GPU: the runs below use {os.cpu_count()} CPU cores"
+    return importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.colab") is not None
+
+
+def report(environment: Environment | None = None) -> pd.DataFrame:
+    """Return one table of what a run will use: machine, format and why, model, dataset, versions, free disk.
+
+    Without an environment it looks at the machine itself.
+
+    Example: report().loc["device", "value"] -> "no GPU: gemma-3-270m will run on 2 CPU cores"
+    """
+    e = environment or detect()
+    existing = next(place for place in [e.runs, *e.runs.parents] if place.exists())
+    where = e.gpu or f"no GPU: {e.model} will run on {os.cpu_count()} CPU cores"
     rows = {
         "profile": e.profile,
         "model": e.model,
@@ -120,20 +138,6 @@ def report(environment: Environment) -> pd.DataFrame:
         **{package: _version(package) or "not installed" for package in PACKAGES},
     }
     return pd.DataFrame({"value": rows})
-
-
-def hub_reachable() -> bool:
-    """Return whether the Hugging Face Hub answers: one short request, where its libraries would retry for a minute.
-
-    Example: hub_reachable() -> False on a machine without a network, or with HF_HUB_OFFLINE set
-    """
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
-    except Exception:  # the session is requests or httpx, by version; whatever it raises means: no answer
-        return False
-    return True
 
 
 def shorten(path: Path) -> str:
@@ -158,6 +162,17 @@ def _dtype() -> tuple[str, str]:
         if flag in flags:
             return "bfloat16", f"this CPU has {flag}"
     return "float32", "this CPU has no bfloat16 instructions"
+
+
+def _drive_folder() -> Path:
+    if not in_colab():
+        raise ValueError(
+            "DRIVE is on, but this is not Colab: there is no Drive to keep the runs in. Set DRIVE = False."
+        )
+    from google.colab import drive
+
+    drive.mount(DRIVE_MOUNT)
+    return Path(DRIVE_MOUNT) / "MyDrive" / "romanian-qa-lora" / "runs"
 
 
 def _version(package: str) -> str | None:

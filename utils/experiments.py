@@ -16,11 +16,12 @@ from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint
 from utils.environment import ROOT, Environment, versions
 from utils.generation import Prediction, generate_answers
+from utils.memory import estimate_memory, free_memory, memory_line
 from utils.metrics import score
 from utils.models import MODELS, add_lora, load_base, load_tokenizer, remove_lora
 from utils.paper import TABLE_4_EXAMPLE
 from utils.records import read_record, record_path, save_record
-from utils.training import TrainingResult, fine_tune
+from utils.training import TrainingResult, fine_tune, tokenize_row
 
 
 def build_record(
@@ -37,43 +38,19 @@ def build_record(
 
     Example: build_record(...)["metrics"]["em_strict"] -> 0.41
     """
-    # Counted by name, not by requires_grad, which is off on an adapter that was loaded from disk.
-    trainable = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
-    total = model.get_nb_trainable_parameters()[1] if isinstance(model, PeftModel) else model.num_parameters()
-    source = MODELS.get(config.model)
-    revision = (source.sha256 if source else None) or getattr(model.config, "_commit_hash", None)
     return {
-        "run_id": config.run_id,
+        **_about(config, data, environment, model),
         "status": "finished",
-        "config": config.as_dict(),
-        "data": {
-            "name": data["train"].info.dataset_name,
-            "train_rows": len(data["train"]),
-            "test_rows": len(data["test"]),
-            "fingerprint": fingerprint(data),
-        },
-        "model": {
-            "id": source.location if source else config.model,
-            "revision": revision,
-            "total": total,
-            "trainable": trainable,
-            "trainable_percent": 100 * trainable / total,
-        },
-        "environment": {
-            "profile": environment.profile,
-            "device": environment.gpu or environment.device,
-            "dtype": environment.dtype,
-            "quantization": environment.quantization,
-            "python": platform.python_version(),
-            "packages": versions(),
-            **_git(),
-        },
         "timing": {
             "train_seconds": training.seconds,
             "answer_seconds": answer_seconds,
             "samples_per_second": training.samples_per_second,
         },
-        "memory": {"peak_bytes": _peak_bytes()},
+        "memory": {
+            "peak_bytes": _peak_bytes(),
+            "batch_size": training.batch_size,
+            "accumulation": training.accumulation,
+        },
         "training": training.loss,
         "prompts": _prompts(predictions, config, model, environment),
         "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
@@ -93,7 +70,8 @@ def run(
     """Do one run and return its saved record: adapter added, trained, asked every test question and Table 4's, removed.
 
     The record goes to environment.runs / "records", the adapter beside it to "adapters" under its run_id. A base
-    model that is passed in comes back as it was, also when the run fails.
+    model that is passed in comes back as it was, also when the run fails; a loss that is not a number leaves a record
+    with status "failed", which no table or figure shows.
 
     Example: run(RunConfig(model="gemma-3-270m", rank=2), load_qa("bundled"), detect("demo"))["metrics"]["n"] -> 200
     """
@@ -115,6 +93,10 @@ def run(
         if not config.is_base:
             adapted.save_pretrained(environment.runs / "adapters" / config.run_id)
         save_record(record, environment.runs / "records")
+    except FloatingPointError as error:
+        failed = {**_about(config, data, environment, adapted), "status": "failed", "error": str(error)}
+        save_record(failed, environment.runs / "records")
+        raise
     finally:
         if not config.is_base:
             remove_lora(adapted)
@@ -134,7 +116,8 @@ def sweep(
     every configuration keeps its own seed.
 
     A run is finished where its record holds the same settings on the same rows. Configurations that stand twice are
-    run once, and the base model is loaded once, at the first run that needs it. One line is said for each.
+    run once, and the base model is loaded once, at the first run that needs it. One line is said for each. A run whose
+    loss is not a number is said, its record is marked, and the sweep goes on.
 
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
@@ -156,7 +139,15 @@ def sweep(
             continue
         if model is None:
             model, tokenizer = load_base(config.model, environment), load_tokenizer(config.model)
-        record = done[config.run_id] = run(config, data, environment, model, tokenizer)
+            largest = max(configs, key=lambda c: (c.rank or 0) * len(c.target_modules))
+            lengths = [len(tokenize_row(row, tokenizer, largest)["input_ids"]) for row in data["train"]]
+            say(memory_line(estimate_memory(model, largest, environment, lengths), free_memory(environment)))
+        try:
+            record = done[config.run_id] = run(config, data, environment, model, tokenizer)
+        except FloatingPointError as error:
+            done[config.run_id] = read_record(record_path(environment.runs / "records", config.run_id, rows))
+            say(f"{head}: failed. {error}")
+            continue
         timing = record["timing"]
         say(f"{head}: {scores(record)}, {timing['train_seconds'] + timing['answer_seconds']:.0f} s")
     return [done[config.run_id] for config in configs]
@@ -168,7 +159,41 @@ def finished_record(config: RunConfig, data_fingerprint: str, environment: Envir
     Example: finished_record(config, fingerprint(data), environment) is None -> True before the first run
     """
     path = record_path(environment.runs / "records", config.run_id, data_fingerprint)
-    return read_record(path) if path.exists() else None
+    record = read_record(path) if path.exists() else {}
+    return record if record.get("status") == "finished" else None
+
+
+def _about(config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel) -> dict:
+    # Counted by name, not by requires_grad, which is off on an adapter that was loaded from disk.
+    trainable = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    total = model.get_nb_trainable_parameters()[1] if isinstance(model, PeftModel) else model.num_parameters()
+    source = MODELS.get(config.model)
+    return {
+        "run_id": config.run_id,
+        "config": config.as_dict(),
+        "data": {
+            "name": data["train"].info.dataset_name,
+            "train_rows": len(data["train"]),
+            "test_rows": len(data["test"]),
+            "fingerprint": fingerprint(data),
+        },
+        "model": {
+            "id": source.location if source else config.model,
+            "revision": (source.sha256 if source else None) or getattr(model.config, "_commit_hash", None),
+            "total": total,
+            "trainable": trainable,
+            "trainable_percent": 100 * trainable / total,
+        },
+        "environment": {
+            "profile": environment.profile,
+            "device": environment.gpu or environment.device,
+            "dtype": environment.dtype,
+            "quantization": environment.quantization,
+            "python": platform.python_version(),
+            "packages": versions(),
+            **_git(),
+        },
+    }
 
 
 def scores(record: dict) -> str:
@@ -176,6 +201,8 @@ def scores(record: dict) -> str:
 
     Example: scores(record) -> "EM 0.410, F1 0.552, n = 200"
     """
+    if record["status"] == "failed":
+        return "failed"
     metrics, prompts = record["metrics"], record.get("prompts", {})
     over = f", {prompts['over_limit']} prompts over {prompts['limit']} tokens" if prompts.get("over_limit") else ""
     return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}{over}"

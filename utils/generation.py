@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -56,7 +57,8 @@ def generate_answers(
     """Return the model's greedy answer to every row, in the rows' order.
 
     Rows are sorted by length and padded on the left, config.eval_batch_size at a time; each stops at a newline, at
-    the end token or after config.max_new_tokens. `examples`, solved rows, stand before every question.
+    the end token or after config.max_new_tokens. `examples`, solved rows, stand before every question. Out of memory
+    answers fewer rows at once from there on.
 
     Example: generate_answers(model, tokenizer, data["test"], config)[0].answer -> "1872"
     """
@@ -69,18 +71,26 @@ def generate_answers(
         max_new_tokens=config.max_new_tokens, do_sample=False, eos_token_id=stops,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
     )  # fmt: skip
-    predictions = {}
-    for start in range(0, len(order), config.eval_batch_size):
-        batch = order[start : start + config.eval_batch_size]
-        padded = tokenizer.pad({"input_ids": [prompts[i] for i in batch]}, padding_side="left", return_tensors="pt").to(
-            model.device
-        )
-        output = model.generate(**padded, generation_config=settings)[:, padded.input_ids.shape[1] :]
-        for i, text in zip(batch, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
+    predictions, size = {}, config.eval_batch_size
+    while order:
+        batch = order[:size]
+        padded = tokenizer.pad({"input_ids": [prompts[i] for i in batch]}, padding_side="left", return_tensors="pt")
+        try:
+            output = model.generate(**padded.to(model.device), generation_config=settings)
+        except RuntimeError as error:
+            if size == 1 or not should_reduce_batch_size(error):
+                raise
+            size = len(batch) // 2 or 1
+            print(f"Out of memory: answering {size} rows at once.")
+            clear_device_cache(garbage_collection=True)
+            continue
+        new = tokenizer.batch_decode(output[:, padded.input_ids.shape[1] :], skip_special_tokens=True)
+        for i, text in zip(batch, new, strict=True):
             row, answer = rows[i], extract_answer(text)
             references = row.get("answers") or [row["answer"]]
             failure = failure_kind(answer, references, row["text"])
             predictions[i] = Prediction(
                 i, row["question"], row["answer"], text, answer, references, failure, len(prompts[i])
             )
+        order = order[size:]
     return [predictions[i] for i in range(len(rows))]

@@ -1,16 +1,25 @@
 """Base models, their tokenizers, and the LoRA adapter that goes on top."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from utils.checkpoints import GEMMA_SHA256, gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
 from utils.config import MODULE_LETTERS, RunConfig
-from utils.environment import Environment, hub_reachable
+from utils.environment import Environment
+from utils.hub import check_access, hub_reachable
 
 transformers.utils.logging.disable_progress_bar()  # a bar a load; hub downloads keep their own
 
@@ -43,16 +52,23 @@ def load_base(name: str, environment: Environment) -> PreTrainedModel:
 
     Example: load_base("gemma-3-270m", detect()).num_parameters() -> 268098176
     """
-    source = _source(name)
-    if source.kind == "made":
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(tiny_llama_config(tiny_tokenizer()), dtype=environment.torch_dtype)
+    arguments = {"dtype": environment.torch_dtype, "device_map": {"": environment.device}}
+    if environment.quantization == "nf4":
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=environment.torch_dtype,
+        )  # fmt: skip
+    if _source(name).kind == "made":
+        with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
+            torch.manual_seed(0)
+            AutoModelForCausalLM.from_config(tiny_llama_config(tiny_tokenizer())).save_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
     else:
-        model = _from_pretrained(AutoModelForCausalLM, name, dtype=environment.torch_dtype)
+        model = _from_pretrained(AutoModelForCausalLM, name, **arguments)
     # Short rows on a CPU: eager attention's backward pass is faster there than SDPA's.
     model.set_attn_implementation("eager" if environment.device == "cpu" else "sdpa")
     model.get_output_embeddings().register_forward_pre_hook(_make_contiguous)
-    return model.requires_grad_(False).eval().to(environment.device)
+    return model.requires_grad_(False).eval()
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -83,6 +99,7 @@ def lora_config(config: RunConfig) -> LoraConfig:
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=[MODULE_LETTERS[letter] for letter in config.target_modules],
+        use_rslora=config.rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -146,15 +163,14 @@ def _from_pretrained(auto_class, name: str, **arguments):
     source = _source(name)
     if source.kind == "package":
         return auto_class.from_pretrained(gemma_folder(), local_files_only=True, **arguments)
+    if source.kind == "hub":
+        check_access(source.location)
     cached_only = source.kind == "folder" or not hub_reachable()
     try:
         return auto_class.from_pretrained(source.location, local_files_only=cached_only, **arguments)
     except OSError as error:  # transformers and huggingface_hub turn all their troubles into OSError
-        where = "could not be reached and its cache does not hold it" if cached_only else "refused or does not have it"
-        raise OSError(
-            f"{source.location} could not be loaded: the Hub {where} ({str(error).strip().splitlines()[0]}) Check the "
-            "name and the network; a gated model (Llama) wants its licence accepted on its Hub page and a token, HF_TOKEN."
-        ) from None
+        first = str(error).strip().splitlines()[0]
+        raise OSError(f"{source.location} could not be loaded as a causal language model: {first}") from None
 
 
 def _make_contiguous(_module, inputs):

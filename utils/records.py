@@ -78,11 +78,14 @@ def load_records(folder: Path) -> pd.DataFrame:
 
 
 def as_frame(records: list[dict]) -> pd.DataFrame:
-    """Return records as the frame that load_records describes; a run that stands twice is kept once.
+    """Return the finished records as the frame that load_records describes; a run that stands twice is kept once.
 
     Example: as_frame(sweep(configs, data, environment))["em_strict"].max()
     """
-    return pd.DataFrame([_flat(record) for record in records]).drop_duplicates(["run_id", "data_fingerprint"])
+    finished = [record for record in records if record.get("status", "finished") == "finished"]
+    if not finished:
+        raise ValueError(f"None of the {len(records)} runs finished; their records say why under 'error'.")
+    return pd.DataFrame([_flat(record) for record in finished]).drop_duplicates(["run_id", "data_fingerprint"])
 
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:

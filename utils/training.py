@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from peft import PeftModel
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from utils.config import RunConfig
 from utils.prompt import build_completion, build_prompt
@@ -28,13 +30,17 @@ class TrainingResult:
     seconds: float = 0.0
     samples: int = 0
     """Rows seen, epochs counted."""
+    batch_size: int = 0
+    """Rows held at once; below the configured batch where memory ran out."""
+    accumulation: int = 1
+    """Batches to an optimizer step: batch_size times this is the configured batch."""
 
     @classmethod
     def from_record(cls, record: dict) -> "TrainingResult":
         """Return what a record tells of its training, as if the run had just ended."""
         timing = record["timing"]
-        samples = round(timing["train_seconds"] * timing["samples_per_second"])
-        return cls(record["training"], timing["train_seconds"], samples)
+        samples, memory = round(timing["train_seconds"] * timing["samples_per_second"]), record["memory"]
+        return cls(record["training"], timing["train_seconds"], samples, memory["batch_size"], memory["accumulation"])
 
     @property
     def samples_per_second(self) -> float:
@@ -65,14 +71,19 @@ def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerFast, config: RunConfi
     return {"input_ids": input_ids, "labels": [IGNORED] * masked + input_ids[masked:]}
 
 
-def training_arguments(config: RunConfig, device: str, dtype: torch.dtype) -> TrainingArguments:
+def training_arguments(
+    config: RunConfig, device: str, dtype: torch.dtype, batch_size: int | None = None
+) -> TrainingArguments:
     """Return HF Trainer's settings for a run; what the paper leaves unsaid comes from RunConfig's fields.
+
+    `batch_size` holds fewer rows at once than config.batch_size (it must divide it) for the same optimizer steps.
 
     Example: training_arguments(config, "cpu", torch.bfloat16).lr_scheduler_type -> "linear"
     """
     return TrainingArguments(
         output_dir=str(Path(tempfile.gettempdir()) / "trainer"),  # stays empty: the run itself saves its adapter
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=batch_size or config.batch_size,
+        gradient_accumulation_steps=config.batch_size // (batch_size or config.batch_size),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
@@ -103,7 +114,9 @@ def fine_tune(
 ) -> TrainingResult:
     """Train the model's adapter on the rows and return losses and timing; the weights change in place.
 
-    A loss that is not a number stops the run at once with an error that says what to change.
+    Out of memory starts the training again with half the rows held at once and twice the accumulation: the optimizer's
+    steps stay the same, and the result says so. A loss that is not a number stops the run with an error that says what
+    to change.
 
     Example: fine_tune(add_lora(base, config), tokenizer, data["train"], config).loss[-1]["loss"]
     """
@@ -111,20 +124,42 @@ def fine_tune(
         raise ValueError("There are no training rows.")
     examples = [tokenize_row(row, tokenizer, config) for row in rows]
     tokenizer.padding_side = "right"
+    untrained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    batch_size = config.batch_size
+    while True:
+        try:
+            return _train(model, tokenizer, examples, config, callbacks, batch_size)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        if batch_size == 1:
+            raise MemoryError(
+                "Out of memory with a single row. Set QUANTIZATION to nf4, take a smaller model, or restart the runtime "
+                "to free what earlier runs hold."
+            )
+        batch_size = max(n for n in range(1, batch_size // 2 + 1) if config.batch_size % n == 0)
+        print(f"Out of memory: starting this run again with {batch_size} rows at once, for the same optimizer steps.")
+        clear_device_cache(garbage_collection=True)
+        model.load_state_dict(untrained, strict=False)
+
+
+def _train(model, tokenizer, examples, config, callbacks, batch_size) -> TrainingResult:
+    dtype = model.get_input_embeddings().weight.dtype  # never quantized, so it has the base's number format
     log = _LossLog()
     trainer = AnswerTrainer(
         model=model,
-        args=training_arguments(config, model.device.type, next(model.get_base_model().parameters()).dtype),
+        args=training_arguments(config, model.device.type, dtype, batch_size),
         train_dataset=examples,
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
         callbacks=[log, *callbacks],
     )
-    trainer.remove_callback(_printer())
+    trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     model.train()
     trainer.train()
     model.eval()
-    return TrainingResult(log.loss, time.perf_counter() - start, round(trainer.state.epoch * len(rows)))
+    samples = round(trainer.state.epoch * len(examples))
+    return TrainingResult(log.loss, time.perf_counter() - start, samples, batch_size, config.batch_size // batch_size)
 
 
 class AnswerTrainer(Trainer):
@@ -164,9 +199,3 @@ class _LossLog(TrainerCallback):
         if logs and "loss" in logs:
             kept = {name: float(logs[name]) for name in ("loss", "learning_rate")}
             self.loss.append({"step": state.global_step, "epoch": float(state.epoch), **kept})
-
-
-def _printer():
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

@@ -87,6 +87,8 @@ def _row_findings(row: dict):
         yield "warning", "question does not end in ?", question
     if not 12 <= len(words(text)) <= 70:
         yield "warning", "text length is not 12 to 70 words", str(len(words(text)))
+    if len(re.findall(_SENTENCE_END, text)) >= 3:
+        yield "warning", "text has more than 3 sentences", text
     if len(answer.split()) > 12:
         yield "warning", "answer is over 12 words", answer
 
@@ -112,6 +114,8 @@ def _trigrams(text: str) -> set[tuple[str, ...]]:
     return set(zip(said, said[1:], said[2:], strict=False))
 
 
+# A full stop after one or two letters is an initial or an abbreviation ("W. B. Yeats", "St. Petersburg").
+_SENTENCE_END = r"(?<!\b\w)(?<!\b\w\w)[.!?…]”?\s+(?=[A-ZĂÂÎȘȚ„])"
 _NUMBER_WORDS = frozenset(
     "un o unu una doi două trei patru cinci șase șapte opt nouă zece unsprezece doisprezece douăsprezece treisprezece "
     "paisprezece cincisprezece șaisprezece șaptesprezece optsprezece nouăsprezece douăzeci treizeci patruzeci cincizeci "

@@ -1,0 +1,90 @@
+"""Access to a gated model, asked of a stand-in Hub on this machine that answers as the real one does."""
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from utils.environment import ROOT
+from utils.hub import check_access, model_card
+
+TOKEN = "hf_" + "secret" * 5
+ANSWERS = {
+    "gated/model": (
+        403,
+        {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to model gated/model is restricted."},
+    ),
+    "no/model": (404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found."}),
+    "broken/model": (500, {}),
+    "open/model": (200, {}),
+}
+
+
+class StandIn(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        found = next((answer for name, answer in ANSWERS.items() if name in self.path), (200, {}))
+        self.send_response(found[0])
+        for name, value in found[1].items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(b"{}")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def ask(endpoint, repository, token, tmp_path):
+    """Call check_access in a process of its own, where the library reads its settings anew."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)} | ({"HF_TOKEN": token} if token else {})
+    code = f"from utils.hub import check_access\ncheck_access({repository!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert TOKEN not in done.stdout + done.stderr
+    return done.stderr.strip().splitlines()[-1] if done.returncode else "granted"
+
+
+@pytest.mark.parametrize(
+    ("repository", "token", "said"),
+    [
+        ("gated/model", None, "PermissionError: No token: gated/model is gated. 1. Accept its licence on"),
+        ("gated/model", TOKEN, "PermissionError: A token without access: your account may not read gated/model yet."),
+        ("no/model", TOKEN, "ValueError: The Hub has no model no/model"),
+        ("open/model", None, "granted"),
+    ],
+)
+def test_each_trouble_has_a_message_of_its_own(endpoint, repository, token, said, tmp_path):
+    assert ask(endpoint, repository, token, tmp_path).startswith(said)
+
+
+def test_no_network_is_a_third_message(tmp_path):
+    said = ask("http://127.0.0.1:9", "gated/model", TOKEN, tmp_path)  # nothing listens on that port
+    assert said.startswith("ConnectionError: No network: the Hub, which holds gated/model, cannot be reached")
+
+
+def test_offline_a_model_that_is_not_in_the_cache_is_named():
+    with pytest.raises(ConnectionError, match=r"No network: .*nobody/nothing.*MODEL = 'gemma-3-270m'"):
+        check_access("nobody/nothing")
+
+
+def test_the_model_card_is_filled_from_the_record(records):
+    card = model_card(records[2])
+    assert card.startswith("---\nbase_model: random weights, for tests\nlibrary_name: peft\nlanguage: ro\n")
+    assert "| adapter | rank 2, alpha 8, modules q, v: 896 parameters |" in card
+    assert "12 rows of bundled, 3 epochs, batch 4, learning rate 0.0001, seed 0" in card
+    assert "n = 6 test rows of bundled" in card
+    assert "`Answer:` with nothing after it" in card
