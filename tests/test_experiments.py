@@ -10,7 +10,7 @@ from utils.experiments import finished_record, run, scores, sweep
 from utils.models import load_base
 from utils.paper import TABLE_4_EXAMPLE
 from utils.prompt import build_completion, build_prompt
-from utils.records import as_frame
+from utils.records import adapter_folder, as_frame
 
 DONE = {
     "timing": {"train_seconds": 0, "answer_seconds": 0},
@@ -62,7 +62,8 @@ def test_a_record_holds_the_whole_run(records, grid, data, environment):
     assert record["table_4"]["question"] == TABLE_4_EXAMPLE["question"]
     assert record["metrics"]["n"] == 6
     assert records[0]["model"]["trainable"] == 0
-    assert (environment.runs / "adapters" / record["run_id"] / "adapter_model.safetensors").exists()
+    folder = adapter_folder(environment.runs, record["run_id"], fingerprint(data))
+    assert (folder / "adapter_model.safetensors").exists()
 
 
 def test_examples_stand_before_every_question(tmp_path, environment, data, base, tokenizer):

@@ -76,7 +76,7 @@ def test_the_series_runs_in_the_smoke_profile_and_again_skips_what_is_finished(t
     records = {path: path.stat().st_mtime_ns for path in (folder / "records").glob("*.json")}
     assert len(records) == 12
     assert len(list((folder / "adapters").iterdir())) == 11
-    assert len(list((folder / "figures").glob("*.png"))) == 5
+    assert len(list((folder / "figures").glob("*.png"))) == 7
     assert [p.stem for p in sorted((folder / "notebooks").glob("*.ipynb"))] == NAMES
     sweep = (folder / "notebooks" / "03_rank_sweep.ipynb").read_text(encoding="utf-8")
     assert sweep.count("finished before, skipped") == 2  # base and rank 2 come from 02

@@ -20,7 +20,7 @@ from utils.memory import estimate_memory, free_memory, memory_line
 from utils.metrics import score
 from utils.models import MODELS, add_lora, load_base, load_tokenizer, remove_lora
 from utils.paper import TABLE_4_EXAMPLE
-from utils.records import read_record, record_path, save_record
+from utils.records import adapter_folder, read_record, record_path, save_record
 from utils.training import TrainingResult, fine_tune, tokenize_row
 
 
@@ -69,7 +69,7 @@ def run(
 ) -> dict:
     """Do one run and return its saved record: adapter added, trained, asked every test question and Table 4's, removed.
 
-    The record goes to environment.runs / "records", the adapter beside it to "adapters" under its run_id. A base
+    The record goes to environment.runs / "records", the adapter beside it to "adapters" under the same name. A base
     model that is passed in comes back as it was, also when the run fails; a loss that is not a number leaves a record
     with status "failed", which no table or figure shows.
 
@@ -91,7 +91,7 @@ def run(
         table_4 = generate_answers(adapted, tokenizer, [TABLE_4_EXAMPLE], config, examples)[0]
         record = build_record(config, data, environment, adapted, predictions, table_4, trained, seconds)
         if not config.is_base:
-            adapted.save_pretrained(environment.runs / "adapters" / config.run_id)
+            adapted.save_pretrained(adapter_folder(environment.runs, config.run_id, record["data"]["fingerprint"]))
         save_record(record, environment.runs / "records")
     except FloatingPointError as error:
         failed = {**_about(config, data, environment, adapted), "status": "failed", "error": str(error)}

@@ -13,7 +13,7 @@ from utils.experiments import build_record, scores
 from utils.generation import generate_answers
 from utils.models import load_base, load_tokenizer, remove_lora
 from utils.paper import TABLE_4_EXAMPLE
-from utils.records import read_record, record_path, save_record
+from utils.records import adapter_folder, read_record, record_path, save_record
 from utils.training import TrainingResult
 
 
@@ -38,7 +38,7 @@ def evaluate(
         if not path.exists():
             if model is None:
                 model, tokenizer = load_base(config.model, environment), load_tokenizer(config.model)
-            adapted = model if config.is_base else _adapted(model, environment, config)
+            adapted = model if config.is_base else _adapted(model, environment, record)
             try:
                 examples = draw_examples(data["train"], config.shots, config.seed)
                 start = time.perf_counter()
@@ -57,8 +57,8 @@ def evaluate(
     return done
 
 
-def _adapted(model, environment: Environment, config: RunConfig) -> PeftModel:
-    folder = environment.runs / "adapters" / config.run_id
+def _adapted(model, environment: Environment, record: dict) -> PeftModel:
+    folder = adapter_folder(environment.runs, record["run_id"], record["data"]["fingerprint"])
     if not folder.exists():
-        raise FileNotFoundError(f"There is no adapter of {config.run_id} in {folder.parent}; do its run first.")
+        raise FileNotFoundError(f"There is no adapter of {record['run_id']} in {folder.parent}; do its run first.")
     return PeftModel.from_pretrained(model, folder).eval()

@@ -30,6 +30,12 @@ __all__ = [
     "LiveLoss", "answer_kinds", "failures", "forest", "lengths", "loss_curves", "module_bars", "scores_by_parameters",
     "scores_by_rank", "time_and_memory", "tokens_per_word",
 ]  # fmt: skip
+PAPER_MARK = {
+    "markersize": 10,
+    "markerfacecolor": "none",
+    "markeredgewidth": 2,
+    "zorder": 5,
+}  # a point below stays seen
 METRICS = {"em_strict": ("exact match", "em", BLUE), "f1_strict": ("token F1", "f1", ORANGE)}
 
 
@@ -72,7 +78,7 @@ def scores_by_rank(frame: pd.DataFrame) -> Figure:
             axis.axhline(base[column], color=GREY, linestyle=":", label=f"measured, base model ({base[column]:.3f})")
         published = [(row["rank"], row[key]) for row in paper.TABLE_3 if row["rank"] and row[key] is not None]
         if published:
-            axis.plot(*zip(*published, strict=True), "D", color=RED, label="paper, Llama 3.2 3B")
+            axis.plot(*zip(*published, strict=True), "D", **PAPER_MARK, color=RED, label="paper, Llama 3.2 3B")
         axis.set_xscale("log", base=2)
         axis.set_xticks(paper.RANKS, [str(rank) for rank in paper.RANKS])
         axis.set_ylim(0, 1)
@@ -83,23 +89,25 @@ def scores_by_rank(frame: pd.DataFrame) -> Figure:
 
 
 def scores_by_parameters(frame: pd.DataFrame) -> Figure:
-    """Return exact match against the number of trainable parameters, one mark per module set and learning rate.
+    """Return both scores against the number of trainable parameters, one mark per module set and learning rate.
 
     Example: scores_by_parameters(as_frame(records))
     """
     frame = pooled(frame)
-    figure, axis = subplots(figsize=(8, 4))
+    figure, axes = subplots(1, 2, figsize=(10, 3.8), sharey=True)
     marks = {("q",): "s", ("q", "v"): "o", ("q", "k", "v", "o"): "^"}
-    for (modules, rate), runs in _papers_alpha(frame).groupby(["target_modules", "learning_rate"], sort=False):
-        runs = runs.sort_values("trainable")
-        colour = BLUE if rate <= paper.TABLE_3_LEARNING_RATE else ORANGE
-        label = f"{', '.join(modules)} at {rate:.0e}"
-        axis.plot(runs["trainable"], runs["em_strict"], marks.get(modules, "x") + "-", color=colour, label=label)
-    axis.set_xscale("log")
-    axis.set_ylim(0, 1)
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title="modules at learning rate")
-    set_labels(axis, "trainable parameters", "exact match")
-    axis.set_title(_run_name(frame), fontsize=11)
+    groups = list(_papers_alpha(frame).groupby(["learning_rate", "target_modules"]))
+    for axis, (column, (metric, _, _)) in zip(axes, METRICS.items(), strict=True):
+        for (rate, modules), runs in groups:
+            runs = runs.sort_values("trainable")
+            colour = BLUE if rate <= paper.TABLE_3_LEARNING_RATE else ORANGE
+            style = {"marker": marks.get(modules, "x"), "color": colour, "label": f"{', '.join(modules)} at {rate:.0e}"}
+            axis.plot(runs["trainable"], runs[column], **style)
+        axis.set_xscale("log")
+        axis.set_ylim(0, 1)
+        set_labels(axis, "trainable parameters", metric)
+    axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title="modules at learning rate")
+    figure.suptitle(_run_name(frame), fontsize=11)
     return figure
 
 
@@ -130,7 +138,9 @@ def module_bars(frame: pd.DataFrame) -> Figure:
             published = [(i + offset, row[key]) for i, row in enumerate(table) if row[key] is not None]
             if published:
                 label = f"paper, {rate:.0e}"
-                axis.plot(*zip(*published, strict=True), "D", color=colour, markeredgecolor="black", label=label)
+                axis.plot(
+                    *zip(*published, strict=True), "D", color=colour, markeredgecolor="black", zorder=5, label=label
+                )
         axis.set_xticks(range(len(sets)), [", ".join(modules) for modules in sets])
         axis.set_ylim(0, 1)
         axis.legend(frameon=False, fontsize=8, loc="upper left")

@@ -21,6 +21,14 @@ def record_path(folder: Path, run_id: str, data_fingerprint: str) -> Path:
     return folder / f"{run_id}-data-{data_fingerprint}.json"
 
 
+def adapter_folder(runs: Path, run_id: str, data_fingerprint: str) -> Path:
+    """Return the folder of a run's adapter, named as its record is: other rows, another adapter.
+
+    Example: adapter_folder(Path("runs/demo"), "r2-a8", "0a1b2c3d4e5f").parent.name -> "adapters"
+    """
+    return runs / "adapters" / record_path(runs, run_id, data_fingerprint).stem
+
+
 def save_record(record: dict, folder: Path) -> Path:
     """Write the record as JSON and return its path; the file appears whole or not at all.
 
