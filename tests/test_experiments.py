@@ -13,6 +13,7 @@ from utils.prompt import build_completion, build_prompt
 from utils.records import adapter_folder, as_frame
 
 DONE = {
+    "status": "finished",
     "timing": {"train_seconds": 0, "answer_seconds": 0},
     "metrics": {"em_strict": 0, "f1_strict": 0, "n": 6},
 }

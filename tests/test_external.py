@@ -24,8 +24,8 @@ def other(tmp_path_factory, data):
 
 def test_a_saved_adapter_answers_other_rows_as_it_answered_its_own(records, other, environment):
     before = sorted((environment.runs / "records").iterdir())
-    said = []
-    found = evaluate(records[:3], other, environment, say=said.append)
+    said, failed = [], {"run_id": "x", "config": records[1]["config"], "status": "failed"}
+    found = evaluate([*records[:3], failed], other, environment, say=said.append)
     for record, external in zip(records, found, strict=False):
         assert [p["generation"] for p in external["predictions"]] == [
             p["generation"] for p in record["predictions"][:2]
