@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,13 +36,12 @@ def save_record(record: dict, folder: Path) -> Path:
     path = record_path(folder, record["run_id"], record["data"]["fingerprint"])
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"schema_version": SCHEMA_VERSION, **record}, ensure_ascii=False, indent=1, allow_nan=False)
-    handle, unfinished = tempfile.mkstemp(dir=folder, prefix=path.stem, suffix=".unfinished")
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-        Path(unfinished).replace(path)
+        unfinished.write_text(content, encoding="utf-8")
+        unfinished.replace(path)
     except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     return path
 
