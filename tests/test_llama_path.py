@@ -12,6 +12,7 @@ from utils.checkpoints import llama3_tokenizer
 from utils.config import RunConfig
 from utils.data import fingerprint
 from utils.experiments import finished_record, run
+from utils.memory import estimate_memory
 from utils.models import LLAMA_3B, load_base, load_tokenizer
 from utils.training import IGNORED, tokenize_row
 
@@ -63,6 +64,9 @@ def test_load_adapt_train_answer_score_record(
     base, tokenizer = load_base(checkpoint, there), load_tokenizer(checkpoint)
     linear = base.model.layers[0].self_attn.q_proj
     assert (type(linear).__name__ == "Linear4bit") == (quantization == "nf4")
+    parts = estimate_memory(base, config, there, [100])
+    assert parts["weights"] == base.get_memory_footprint()
+    assert parts["activations"] > 0
     record = run(config, data, there, base, tokenizer)
     # q: 64 in + 64 out, v: 64 in + 32 out, rank 2, two layers
     assert record["model"]["trainable"] == 2 * 2 * (128 + 96)

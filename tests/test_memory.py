@@ -36,6 +36,13 @@ def test_activations_are_what_autograd_keeps_in_a_real_step(base, environment):
     assert told == pytest.approx(real, rel=0.02)
 
 
+def test_the_attention_of_a_gpu_can_be_estimated_too(base, environment):
+    config = RunConfig("tiny-llama", rank=4)
+    eager = estimate_memory(base, config, environment, LENGTHS)["activations"]
+    base.set_attn_implementation("sdpa")
+    assert 0 < estimate_memory(base, config, environment, LENGTHS)["activations"] <= eager
+
+
 def test_the_estimate_grows_with_what_costs_memory(base, environment):
     def total(lengths=LENGTHS, **settings):
         return estimate_memory(base, RunConfig("tiny-llama", **settings), environment, lengths)["total"]
