@@ -66,6 +66,8 @@ class RunConfig:
     """Longest answer in tokens; the paper's Table 4 shows an answer cut at exactly 64."""
     eval_batch_size: int = 16
     """Rows answered at once; changes speed and memory, and in 16-bit arithmetic the last digits."""
+    dora: bool = False
+    """Learn the length of each weight column beside its direction (DoRA; Liu et al., 2024)."""
 
     def __post_init__(self) -> None:
         """Fill alpha from the rank and check every field; all that is wrong is said in one message."""
@@ -100,6 +102,7 @@ class RunConfig:
             isinstance(self.dropout, int | float) and 0 <= self.dropout < 1,
             f"dropout is {self.dropout!r}; expected a number from 0 up to (not including) 1",
         )
+        yield isinstance(self.dora, bool), f"dora is {self.dora!r}; expected True or False"
         yield self.loss_on in ("answer", "text"), f"loss_on is {self.loss_on!r}; expected 'answer' or 'text'"
         yield (
             self.prompt_language in ("en", "ro"), f"prompt_language is {self.prompt_language!r}; expected 'en' or 'ro'"

@@ -101,6 +101,7 @@ def lora_config(config: RunConfig) -> LoraConfig:
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=[MODULE_LETTERS[letter] for letter in config.target_modules],
+        use_dora=config.dora,
         bias="none",
         task_type="CAUSAL_LM",
     )

@@ -97,7 +97,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     Example: comparable(load_records(folder))["epochs"].nunique() -> 1
     """
     answering = ["model", "data_fingerprint", "prompt_language", "max_new_tokens"]
-    training = ["epochs", "batch_size", "dropout", "loss_on"]
+    training = ["epochs", "batch_size", "dropout", "loss_on", "dora"]
     adapted = frame[frame["rank"].notna()]
     if adapted.empty:
         return frame
