@@ -23,7 +23,8 @@ class SettingsForm:
 
     def __init__(self, settings: Settings, profile: str, on_change: Callable[[], None]):
         """Show the settings; `on_change` is called after every change, right or wrong."""
-        self.settings, self.before, self._on_change, self._loading = settings, settings, on_change, False
+        self.settings, self.before, self._loading = settings, settings, False
+        self._on_change = lambda: None  # not before the form is whole
         self.controls = _controls(settings, profile)
         self.linked = ipywidgets.Checkbox(True, description="keep alpha at 4 × rank", indent=False)
         self.linked.layout = {"width": "13em", "margin": "0 0 0 8.2em"}
@@ -38,6 +39,7 @@ class SettingsForm:
         self.load(settings)
         for widget in (*self.controls.values(), *self.modules.values(), self.linked):
             widget.observe(self._changed, "value")
+        self._on_change = on_change
 
     def values(self) -> dict:
         """Return what the controls show, as panel_state.from_values takes it.
@@ -71,7 +73,7 @@ class SettingsForm:
             self._loading, alpha.value, self._loading = True, 4 * self.controls["rank"].value, False
         self.settings, wrong = from_values(self.values(), self.before)
         for name, line in self.problems.items():
-            line.value = said(f"{wrong[name]}" if name in wrong else "", WRONG)
+            line.value = said(wrong.get(name, ""), WRONG)
             line.layout.display = None if name in wrong else "none"
         self._on_change()
 
