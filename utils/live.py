@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from datasets import DatasetDict
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from utils.config import RunConfig
@@ -131,10 +132,8 @@ class AnswerJob(Job):
 
     def work(self) -> None:
         """Answer with the base model first, then with one adapter after the other."""
-        from peft import PeftModel
-
-        self.phase = "loading"
         with self.base.lock:
+            self.phase = "loading"
             model, tokenizer = self.base.get(self.config.model, self.environment)
             self.phase = "answering"
             for name, folder in {"base model": None, **self.adapters}.items():

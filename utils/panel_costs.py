@@ -37,7 +37,7 @@ def facts(settings: Settings, environment: Environment, records: Iterable[dict])
     if config.model == "llama-3.2-3b":
         told["trainable, Llama 3.2 3B"] = told.pop("trainable, llama-3.2-3b", told["trainable, Llama 3.2 3B"])
     told["published"] = "; ".join(published_rows(config)) or "none with these settings"
-    if settings.dataset != "bundled":  # a set on the Hub is fetched by the run, not while a slider moves
+    if not settings.at_hand:  # fetched by the run, not while a slider moves
         return told | {"time": "unknown until the dataset is loaded", "memory": "unknown until the dataset is loaded"}
     data = settings.load_data()
     estimate = minutes(config, len(data["train"]), len(data["test"]), environment, records)

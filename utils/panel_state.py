@@ -2,7 +2,6 @@
 
 import importlib.util
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -20,6 +19,9 @@ FLAGS = tuple(flag for flags in VARIANTS.values() for flag in flags)
 PANEL_FIELDS = (
     "model", "rank", "alpha", "target_modules", "learning_rate", "epochs", "batch_size", "loss_on", "prompt_language", "seed",
 )  # fmt: skip
+
+
+_loaded: dict[tuple, DatasetDict] = {}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,16 @@ class Settings:
 
         Example: Settings(RunConfig("tiny-llama"), "bundled", 12, 6).load_data()["train"].num_rows -> 12
         """
-        return _load_data(self.dataset, self.train_rows, self.test_rows, self.data_seed)
+        rows = (self.dataset, self.train_rows, self.test_rows, self.data_seed)
+        if rows not in _loaded:
+            _loaded[rows] = load_qa(*rows)
+        return _loaded[rows]
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the rows can be had at once: loaded before, bundled, or a file; a set on the Hub has to be fetched."""
+        rows = (self.dataset, self.train_rows, self.test_rows, self.data_seed)
+        return rows in _loaded or self.dataset == "bundled" or Path(self.dataset).exists()
 
 
 def to_values(settings: Settings) -> dict:
@@ -76,7 +87,9 @@ def from_values(values: dict, before: Settings) -> tuple[Settings | None, dict[s
     rows = values["train_rows"]
     if rows < 0:
         problems["train_rows"] = f"{rows}; expected a whole number, 0 for all rows"
-    elif values["dataset"] == "bundled" and rows > (most := _load_data("bundled", None, None, 0)["train"].num_rows):
+    elif values["dataset"] == "bundled" and rows > (
+        most := replace(before, dataset="bundled", train_rows=None).load_data()["train"].num_rows
+    ):
         problems["train_rows"] = f"{rows}; the bundled dataset has {most} training rows (0 takes them all)"
     elif rows and config and config.batch_size > rows:
         problems["batch_size"] = f"{config.batch_size}; expected at most the {rows} training rows"
@@ -146,11 +159,6 @@ def example_rows() -> dict[str, dict]:
     Example: example_rows()["Pisici"]["question"] -> "Când a zburat Félicette în cosmos?"
     """
     rows = {}
-    for row in _load_data("bundled", None, None, 0)["test"]:
+    for row in load_qa("bundled")["test"]:
         rows.setdefault(row["topic"], row)
     return rows
-
-
-@lru_cache(maxsize=8)
-def _load_data(dataset: str, train_rows: int | None, test_rows: int | None, seed: int) -> DatasetDict:
-    return load_qa(dataset, train_rows, test_rows, seed)

@@ -82,14 +82,9 @@ class Playground(View):
         if job.phase == "failed":
             self.status.value = said(job.message, WRONG)
         elif job.running:
-            waiting = self.base.lock.locked() and job.phase == "loading"
-            loading = (
-                "Waiting for the model: it is being loaded, or a run is using it."
-                if waiting
-                else "Loading the base model."
-            )
+            states = {"waiting": "Waiting: a run is using the model.", "loading": "Loading the base model."}
             self.status.value = said(
-                loading if job.phase == "loading" else f"Answering: {len(job.answers)} of {1 + len(job.adapters)}."
+                states.get(job.phase, f"Answering: {len(job.answers)} of {1 + len(job.adapters)}.")
             )
         else:
             self.status.value = said(f"{len(job.answers)} answers.")
