@@ -177,6 +177,7 @@ def test_the_playground_says_kindly_what_it_cannot_ask(here, base):
     playground.example.value = "Mozart"
     mozart = playground.text.value
     playground.text.value = ""
+    assert playground.example.value == "your own text"
     playground.ask.click()
     assert "Paste a Romanian text first" in playground.status.value
     playground.text.value = mozart * 100

@@ -77,7 +77,7 @@ class HyperparameterPanel(View):
         if self.job is None:
             return panel_views.loss_figure([], 0, "Earlier runs" if earlier else "No runs yet", earlier)
         title = panel_runs.describe(self.job.settings.config)
-        return panel_views.loss_figure(list(self.job.losses), self.job.steps, title, earlier)
+        return panel_views.loss_figure(list(self.job.losses), self.job.steps if self.job.running else 0, title, earlier)
 
     def static(self) -> str:
         """Return curves and history as HTML."""
@@ -118,7 +118,10 @@ class HyperparameterPanel(View):
         )
 
     def _draw(self) -> None:
-        state = (self.job and self.job.settings, self.job and len(self.job.losses), [r["run_id"] for r in self.records])
+        state = (
+            self.job and (self.job.settings, self.job.running, len(self.job.losses)),
+            [r["run_id"] for r in self.records],
+        )
         if state != self._drawn:  # a figure costs a tenth of a second
             self._drawn = state
             last = (
@@ -135,11 +138,13 @@ class HyperparameterPanel(View):
             self.facts.value = said("Train waits until the fields marked in red are mended.", WRONG)
             return
         told = panel_costs.facts(settings, with_quantization(self.environment, settings.quantization), self.records)
+        # JupyterLab gives terms a width and a weight of its own.
+        term = f"color: {MUTED}; width: auto; font-weight: normal; padding: 0; margin: 0"
         cells = "".join(
-            f"<dt style='color: {MUTED}'>{html.escape(n)}</dt><dd style='margin: 0'>{html.escape(v)}</dd>"
+            f"<dt style='{term}'>{html.escape(n)}</dt><dd style='margin: 0; width: auto; padding: 0'>{html.escape(v)}</dd>"
             for n, v in told.items()
         )
-        columns = "display: grid; grid-template-columns: max-content 1fr; gap: 2px 1em; margin: 8px 0; line-height: 1.4"
+        columns = "display: grid; align-items: start; grid-template-columns: max-content 1fr; gap: 2px 1em; margin: 8px 0; line-height: 1.4"
         self.facts.value = f'<dl role="status" style="{columns}">{cells}</dl>'
 
 

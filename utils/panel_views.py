@@ -17,7 +17,8 @@ from utils.plots import BLUE, GREY, SKY
 def loss_figure(current: list[tuple[int, float]], steps: int, title: str, earlier: Sequence[dict] = ()) -> Figure:
     """Return the running training's loss, with the smoothed curves of earlier runs behind it for comparison.
 
-    `current` holds (step, loss) pairs; `earlier` are records, the latest first.
+    `current` holds (step, loss) pairs of a run of so many `steps` (0: as far as the curves go); `earlier` are records,
+    the latest first.
 
     Example: loss_figure([(1, 4.2), (2, 3.9)], 9, "r2-a8-qv")
     """
@@ -37,7 +38,7 @@ def loss_figure(current: list[tuple[int, float]], steps: int, title: str, earlie
     if current:
         axis.plot(*zip(*current, strict=True), ".", color=SKY, markersize=4)
         axis.plot(*_smooth(current), color=BLUE, linewidth=1.8, label="this run")
-    axis.set_xlim(left=0, right=steps + 1 if steps else None)
+    axis.set_xlim(left=0, right=steps + 1 if steps else None)  # a run that goes on shows how far it has to go
     axis.set_ylim(bottom=0)
     axis.set_xlabel(f"step of {steps}" if steps else "step")
     axis.set_ylabel("loss (nats per token)")
@@ -60,19 +61,14 @@ def figure_html(figure: Figure, alt: str) -> str:
 
 
 def table_html(table: pd.DataFrame, **formats) -> str:
-    """Return a table as HTML that wraps and follows the notebook's theme.
+    """Return a table as HTML that wraps within its place and follows the notebook's theme.
 
     Example: table_html(compare(a, b))
     """
-    wrapped = {
-        "selector": "td, th",
-        "props": "text-align: left; white-space: normal; vertical-align: top; padding: 2px 8px",
-    }
+    cell = "text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; padding: 2px 8px; line-height: 1.3"
+    styles = [{"selector": "td, th", "props": cell}, {"selector": "", "props": "max-width: 100%"}]
     return (
-        table.style.format(na_rep="–", escape="html", **formats)
-        .hide(axis="index")
-        .set_table_styles([wrapped])
-        .to_html()
+        table.style.format(na_rep="–", escape="html", **formats).hide(axis="index").set_table_styles(styles).to_html()
     )
 
 

@@ -30,6 +30,7 @@ class Playground(View):
         super().__init__()
         self.settings, self.environment, self.base = settings, environment, base or BaseModel()
         self.job: AnswerJob | None = None
+        self._filling = False
         self.examples = example_rows()
         wide = {"style": {"description_width": "6em"}, "layout": {"width": "98%", "max_width": "56em"}}
         self.example = ipywidgets.Dropdown(description="example", options=[OWN, *self.examples], **wide)
@@ -41,6 +42,8 @@ class Playground(View):
         self.ask = button("Ask", "Put the question to the base model and the chosen adapters", self._ask, "primary")
         self.status, self.output = ipywidgets.HTML(), ipywidgets.HTML()
         self.example.observe(self._fill, "value")
+        for widget in (self.text, self.question):
+            widget.observe(self._edited, "value")
         title = ipywidgets.HTML(f"<b>Ask {html.escape(settings.config.model)}</b>")
         parts = [title, self.example, self.text, self.question, self.adapters, self.ask, self.status, self.output]
         self.box = ipywidgets.VBox(parts)
@@ -92,7 +95,13 @@ class Playground(View):
 
     def _fill(self, change) -> None:
         if row := self.examples.get(change["new"]):
+            self._filling = True
             self.text.value, self.question.value = row["text"], row["question"]
+            self._filling = False
+
+    def _edited(self, _change) -> None:
+        if not self._filling:
+            self.example.value = OWN  # what stands there is no longer the example
 
     def _ask(self) -> None:
         if self.job and self.job.running:

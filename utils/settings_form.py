@@ -27,7 +27,7 @@ class SettingsForm:
         self._on_change = lambda: None  # not before the form is whole
         self.controls = _controls(settings, profile)
         self.linked = ipywidgets.Checkbox(True, description="keep alpha at 4 × rank", indent=False)
-        self.linked.layout = {"width": "13em", "margin": "0 0 0 8.2em"}
+        self.linked.layout = {"width": "14em", "margin": "0 0 0 8.2em"}
         self.modules = {
             letter: ipywidgets.Checkbox(
                 description=letter, indent=False, layout={"width": "auto", "margin": "0 1em 0 0"}
@@ -78,14 +78,18 @@ class SettingsForm:
         self._on_change()
 
     def _layout(self) -> ipywidgets.VBox:
+        column = {"width": "24em", "max_width": "100%", "overflow": "hidden"}
+
         def field(*names: str) -> list[ipywidgets.VBox]:
-            return [ipywidgets.VBox([self.controls[name], self.problems[name]]) for name in names]
+            return [ipywidgets.VBox([self.controls[name], self.problems[name]], layout=column) for name in names]
 
         rank, alpha = field("rank", "alpha")
         alpha.children = [*alpha.children, self.linked]
-        label = ipywidgets.HTML("target modules", layout={"width": "7.5em", "margin": "0 1em 0 0"})
+        label = ipywidgets.HTML(
+            '<div style="text-align: right">modules</div>', layout={"width": "7.5em", "margin": "0 8px 0 0"}
+        )
         boxes = ipywidgets.Box([label, *self.modules.values()], layout={"flex_flow": "row wrap"})
-        modules = ipywidgets.VBox([boxes, self.problems["target_modules"]], layout={"max_width": "100%"})
+        modules = ipywidgets.VBox([boxes, self.problems["target_modules"]], layout={"flex": "1 1 100%"})
         return ipywidgets.VBox([
             group("Model and data", *field("model", "quantization", "dataset", "train_rows")),
             group("Adapter", *field("variant"), rank, alpha, modules),

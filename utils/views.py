@@ -61,8 +61,14 @@ def control(kind: type, label: str, tip: str, **options) -> ipywidgets.Widget:
     """
     style = {"description_width": "7.5em"}
     if "tooltip" not in kind.class_trait_names():  # ipywidgets 7 has the tip under another name
-        return kind(description=label, description_tooltip=tip, style=style, layout={"width": "22em"}, **options)
-    return kind(description=label, tooltip=tip, style=style, layout={"width": "22em"}, **options)
+        return kind(
+            description=label,
+            description_tooltip=tip,
+            style=style,
+            layout={"width": "22em", "max_width": "98%"},
+            **options,
+        )
+    return kind(description=label, tooltip=tip, style=style, layout={"width": "22em", "max_width": "98%"}, **options)
 
 
 def group(title: str, *children: ipywidgets.Widget) -> ipywidgets.VBox:
