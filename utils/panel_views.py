@@ -39,7 +39,7 @@ def loss_figure(current: list[tuple[int, float]], steps: int, title: str, earlie
         axis.plot(*zip(*current, strict=True), ".", color=SKY, markersize=4)
         axis.plot(*_smooth(current), color=BLUE, linewidth=1.8, label="this run")
     axis.set_xlim(left=0, right=steps + 1 if steps else None)  # a run that goes on shows how far it has to go
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.05 * axis.dataLim.y1 if current or earlier else None)
     axis.set_xlabel(f"step of {steps}" if steps else "step")
     axis.set_ylabel("loss (nats per token)")
     axis.spines[["top", "right"]].set_visible(False)
@@ -66,7 +66,10 @@ def table_html(table: pd.DataFrame, **formats) -> str:
     Example: table_html(compare(a, b))
     """
     cell = "text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; padding: 2px 8px; line-height: 1.3"
-    styles = [{"selector": "td, th", "props": cell}, {"selector": "", "props": "max-width: 100%"}]
+    styles = [
+        {"selector": "td, th", "props": cell},
+        {"selector": "th, td:last-child", "props": "overflow-wrap: normal"},
+    ]
     return (
         table.style.format(na_rep="–", escape="html", **formats).hide(axis="index").set_table_styles(styles).to_html()
     )

@@ -88,7 +88,8 @@ class SettingsForm:
         label = ipywidgets.HTML(
             '<div style="text-align: right">modules</div>', layout={"width": "7.5em", "margin": "0 8px 0 0"}
         )
-        boxes = ipywidgets.Box([label, *self.modules.values()], layout={"flex_flow": "row wrap"})
+        letters = ipywidgets.Box(list(self.modules.values()), layout={"flex_flow": "row wrap", "flex": "1 1 0"})
+        boxes = ipywidgets.Box([label, letters])
         modules = ipywidgets.VBox([boxes, self.problems["target_modules"]], layout={"flex": "1 1 100%"})
         return ipywidgets.VBox([
             group("Model and data", *field("model", "quantization", "dataset", "train_rows")),
