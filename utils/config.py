@@ -75,6 +75,8 @@ class RunConfig:
     """Solved training rows, drawn with the seed, that stand before each test question; training never shows them."""
     rslora: bool = False
     """Scale the update by alpha / sqrt(rank), which does not fade as the rank grows (Kalajdzievski, 2023)."""
+    dora: bool = False
+    """Learn the length of each weight column beside its direction (DoRA; Liu et al., 2024)."""
 
     def __post_init__(self) -> None:
         """Fill alpha from the rank and check every field; all that is wrong is said in one message."""
@@ -111,6 +113,7 @@ class RunConfig:
             f"dropout is {self.dropout!r}; expected a number from 0 up to (not including) 1",
         )
         yield isinstance(self.rslora, bool), f"rslora is {self.rslora!r}; expected True or False"
+        yield isinstance(self.dora, bool), f"dora is {self.dora!r}; expected True or False"
         yield self.loss_on in ("answer", "text"), f"loss_on is {self.loss_on!r}; expected 'answer' or 'text'"
         yield (
             self.prompt_language in ("en", "ro"), f"prompt_language is {self.prompt_language!r}; expected 'en' or 'ro'"

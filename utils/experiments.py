@@ -34,13 +34,19 @@ def build_record(
     training: TrainingResult,
     answer_seconds: float,
 ) -> dict:
-    """Return the record of a finished run, ready for save_record.
+    """Return the record of a run, ready for save_record.
+
+    A run that was stopped early gets the status "stopped" and a run_id of its own: it replaces no finished run of the
+    same settings, no table or figure shows it, and no sweep takes it for finished.
 
     Example: build_record(...)["metrics"]["em_strict"] -> 0.41
     """
+    about, stopped_at = _about(config, data, environment, model), training.stopped_at
+    if stopped_at is not None:
+        about["run_id"] += f"-stopped-{stopped_at}"
     return {
-        **_about(config, data, environment, model),
-        "status": "finished",
+        **about,
+        "status": "finished" if stopped_at is None else "stopped",
         "timing": {
             "train_seconds": training.seconds,
             "answer_seconds": answer_seconds,
@@ -91,7 +97,7 @@ def run(
         table_4 = generate_answers(adapted, tokenizer, [TABLE_4_EXAMPLE], config, examples)[0]
         record = build_record(config, data, environment, adapted, predictions, table_4, trained, seconds)
         if not config.is_base:
-            adapted.save_pretrained(adapter_folder(environment.runs, config.run_id, record["data"]["fingerprint"]))
+            adapted.save_pretrained(adapter_folder(environment.runs, record["run_id"], record["data"]["fingerprint"]))
         save_record(record, environment.runs / "records")
     except FloatingPointError as error:
         failed = {**_about(config, data, environment, adapted), "status": "failed", "error": str(error)}

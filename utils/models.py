@@ -100,6 +100,7 @@ def lora_config(config: RunConfig) -> LoraConfig:
         lora_dropout=config.dropout,
         target_modules=[MODULE_LETTERS[letter] for letter in config.target_modules],
         use_rslora=config.rslora,
+        use_dora=config.dora,
         bias="none",
         task_type="CAUSAL_LM",
     )

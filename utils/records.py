@@ -103,7 +103,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     Example: comparable(load_records(folder))["epochs"].nunique() -> 1
     """
     answering = ["model", "data_fingerprint", "prompt_language", "max_new_tokens", "shots"]
-    training = ["epochs", "batch_size", "dropout", "loss_on", "rslora"]
+    training = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
     adapted = frame[frame["rank"].notna()]
     if adapted.empty:
         return frame

@@ -34,6 +34,8 @@ class TrainingResult:
     """Rows held at once; below the configured batch where memory ran out."""
     accumulation: int = 1
     """Batches to an optimizer step: batch_size times this is the configured batch."""
+    stopped_at: int | None = None
+    """The step after which a callback ended the training early, None where it came to its end."""
 
     @classmethod
     def from_record(cls, record: dict) -> "TrainingResult":
@@ -158,8 +160,10 @@ def _train(model, tokenizer, examples, config, callbacks, batch_size) -> Trainin
     model.train()
     trainer.train()
     model.eval()
-    samples = round(trainer.state.epoch * len(examples))
-    return TrainingResult(log.loss, time.perf_counter() - start, samples, batch_size, config.batch_size // batch_size)
+    state, seconds = trainer.state, time.perf_counter() - start
+    samples = round(state.epoch * len(examples))
+    stopped_at = state.global_step if state.global_step < state.max_steps else None
+    return TrainingResult(log.loss, seconds, samples, batch_size, config.batch_size // batch_size, stopped_at)
 
 
 class AnswerTrainer(Trainer):
