@@ -15,7 +15,7 @@ from utils.environment import ROOT
 from utils.live import BaseModel
 from utils.panel import HyperparameterPanel, Playground, SweepDesigner
 from utils.panel_state import Settings
-from utils.records import read_record
+from utils.records import adapter_folder, read_record
 
 SETTINGS = Settings(RunConfig("tiny-llama", epochs=1, max_new_tokens=4), "bundled", 12, 6)
 
@@ -96,7 +96,8 @@ def test_train_records_a_run_and_shows_it(panel, here):
     assert 'alt="Training loss by step. Last: ' in panel.curve.value
     assert "about" in panel.facts.value.split("time</dt>")[1]  # the first run has told how fast this machine is
     assert "<img" in panel.static()
-    assert (here.runs / "adapters" / record["run_id"] / "adapter_model.safetensors").exists()
+    folder = adapter_folder(here.runs, record["run_id"], record["data"]["fingerprint"])
+    assert (folder / "adapter_model.safetensors").exists()
 
 
 def test_stop_keeps_what_was_learnt_and_leaves_a_finished_run_alone(panel, here):

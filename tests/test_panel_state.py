@@ -12,7 +12,7 @@ from utils.panel_runs import compare, describe, history, load_history, rate_text
 from utils.panel_state import Settings, example_rows, from_values, settings_of, sweep_configs, to_values
 from utils.panel_state import with_quantization as quantized
 from utils.panel_views import find_span, loss_figure, marked
-from utils.records import save_record
+from utils.records import adapter_folder, save_record
 
 TINY = RunConfig("tiny-llama")
 SETTINGS = Settings(TINY, "bundled", 12, 6)
@@ -164,7 +164,9 @@ def test_runs_become_lines_that_load_and_compare(records, tmp_path, environment)
     assert side_by_side["A"].tolist() == [p["answer"] for p in records[1]["predictions"]]
     assert side_by_side["B"].tolist() == [p["answer"] for p in records[2]["predictions"]]
     adapters = saved_adapters(found, "tiny-llama", environment)
-    assert set(adapters.values()) == {environment.runs / "adapters" / r["run_id"] for r in records[1:3]}
+    assert set(adapters.values()) == {
+        adapter_folder(environment.runs, r["run_id"], r["data"]["fingerprint"]) for r in records[1:3]
+    }
     assert saved_adapters(found, "gemma-3-270m", environment) == {}
     assert loss_figure([(1, 2.0)], 9, "now", found).axes[0].get_legend_handles_labels()[1][-1] == "this run"
 

@@ -60,12 +60,12 @@ def figure_html(figure: Figure, alt: str) -> str:
     return f'<img style="max-width: 100%; height: auto" alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
 
 
-def table_html(table: pd.DataFrame, **formats) -> str:
-    """Return a table as HTML that wraps within its place and follows the notebook's theme.
+def table_html(table: pd.DataFrame, wrap: str = "anywhere", **formats) -> str:
+    """Return a table as HTML that follows the notebook's theme and wraps within its place, with "normal" at spaces only.
 
     Example: table_html(compare(a, b))
     """
-    cell = "text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; padding: 2px 8px; line-height: 1.3"
+    cell = f"text-align: left; white-space: normal; overflow-wrap: {wrap}; vertical-align: top; padding: 2px 8px; line-height: 1.3"
     styles = [
         {"selector": "td, th", "props": cell},
         {"selector": "th, td:last-child", "props": "overflow-wrap: normal"},

@@ -74,7 +74,7 @@ class SweepDesigner(View):
 
     def static(self) -> str:
         """Return the grid as HTML."""
-        return table_html(self.table())
+        return table_html(self.table(), wrap="normal")
 
     def refresh(self) -> None:
         """Show plan and grid; called after every choice, twice a second while the sweep goes on, and once after."""
@@ -85,14 +85,17 @@ class SweepDesigner(View):
             self.records, _ = load_history([self.environment.runs / "records"])
         for widget in (self.ranks, self.modules, self.rates, self.seeds):
             widget.disabled = running
-        done, failed = self._finished(), self.job is not None and self.job.phase == "failed"
+        before, done = len(self._done), self._finished()
+        if running and len(done) > before:  # the run that has just ended tells how fast this machine is
+            self.records, _ = load_history([self.environment.runs / "records"])
+        failed = self.job is not None and self.job.phase == "failed"
         left = [config for config in self.configs if config.run_id not in done]
         self.start.disabled, self.stop.disabled = running or not left, not running or self.job.stopping.is_set()
         if not running and problem:
             self.status.value, self.grid.value = said(problem, WRONG), ""
             return
         self.status.value = said(self._sentence(left), WRONG if failed else MUTED)
-        self.grid.value = table_html(self.table())
+        self.grid.value = table_html(self.table(), wrap="normal")
 
     def _finished(self) -> dict[str, dict]:
         for config in self.configs:
