@@ -1,68 +1,23 @@
 """A run, from settings to record, and a sweep of runs that loads the base model once and skips what is finished."""
 
-import platform
-import resource
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
 from datasets import DatasetDict
-from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from utils.config import PROFILES, RunConfig
+from utils.config import RunConfig
 from utils.data import draw_examples, fingerprint
-from utils.environment import ROOT, Environment, versions
-from utils.generation import Prediction, generate_answers
+from utils.environment import Environment
+from utils.generation import generate_answers
 from utils.memory import estimate_memory, free_memory, memory_line
-from utils.metrics import score
-from utils.models import MODELS, add_lora, load_base, load_tokenizer, remove_lora
+from utils.models import add_lora, load_base, load_tokenizer, remove_lora
 from utils.paper import TABLE_4_EXAMPLE
+from utils.recording import about_run, build_record
 from utils.records import adapter_folder, read_record, record_path, save_record
 from utils.training import TrainingResult, fine_tune, tokenize_row
-
-
-def build_record(
-    config: RunConfig,
-    data: DatasetDict,
-    environment: Environment,
-    model: PreTrainedModel | PeftModel,
-    predictions: list[Prediction],
-    table_4: Prediction,
-    training: TrainingResult,
-    answer_seconds: float,
-) -> dict:
-    """Return the record of a run, ready for save_record.
-
-    A run that was stopped early gets the status "stopped" and a run_id of its own: it replaces no finished run of the
-    same settings, no table or figure shows it, and no sweep takes it for finished.
-
-    Example: build_record(...)["metrics"]["em_strict"] -> 0.41
-    """
-    about, stopped_at = _about(config, data, environment, model), training.stopped_at
-    if stopped_at is not None:
-        about["run_id"] += f"-stopped-{stopped_at}"
-    return {
-        **about,
-        "status": "finished" if stopped_at is None else "stopped",
-        "timing": {
-            "train_seconds": training.seconds,
-            "answer_seconds": answer_seconds,
-            "samples_per_second": training.samples_per_second,
-        },
-        "memory": {
-            "peak_bytes": _peak_bytes(),
-            "batch_size": training.batch_size,
-            "accumulation": training.accumulation,
-        },
-        "training": training.loss,
-        "prompts": _prompts(predictions, config, model, environment),
-        "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
-        "predictions": [p.as_dict() for p in predictions],
-        "table_4": table_4.as_dict(),
-    }
 
 
 def run(
@@ -100,7 +55,7 @@ def run(
             adapted.save_pretrained(adapter_folder(environment.runs, record["run_id"], record["data"]["fingerprint"]))
         save_record(record, environment.runs / "records")
     except FloatingPointError as error:
-        failed = {**_about(config, data, environment, adapted), "status": "failed", "error": str(error)}
+        failed = {**about_run(config, data, environment, adapted), "status": "failed", "error": str(error)}
         save_record(failed, environment.runs / "records")
         raise
     finally:
@@ -169,39 +124,6 @@ def finished_record(config: RunConfig, data_fingerprint: str, environment: Envir
     return record if record.get("status") == "finished" else None
 
 
-def _about(config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel) -> dict:
-    # Counted by name, not by requires_grad, which is off on an adapter that was loaded from disk.
-    trainable = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
-    total = model.get_nb_trainable_parameters()[1] if isinstance(model, PeftModel) else model.num_parameters()
-    source = MODELS.get(config.model)
-    return {
-        "run_id": config.run_id,
-        "config": config.as_dict(),
-        "data": {
-            "name": data["train"].info.dataset_name,
-            "train_rows": len(data["train"]),
-            "test_rows": len(data["test"]),
-            "fingerprint": fingerprint(data),
-        },
-        "model": {
-            "id": source.location if source else config.model,
-            "revision": (source.sha256 if source else None) or getattr(model.config, "_commit_hash", None),
-            "total": total,
-            "trainable": trainable,
-            "trainable_percent": 100 * trainable / total,
-        },
-        "environment": {
-            "profile": environment.profile,
-            "device": environment.gpu or environment.device,
-            "dtype": environment.dtype,
-            "quantization": environment.quantization,
-            "python": platform.python_version(),
-            "packages": versions(),
-            **_git(),
-        },
-    }
-
-
 def scores(record: dict) -> str:
     """Return a record's scores in one line, and how many prompts were longer than they should be, if any.
 
@@ -212,29 +134,3 @@ def scores(record: dict) -> str:
     metrics, prompts = record["metrics"], record.get("prompts", {})
     over = f", {prompts['over_limit']} prompts over {prompts['limit']} tokens" if prompts.get("over_limit") else ""
     return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}{over}"
-
-
-def _prompts(predictions: list[Prediction], config: RunConfig, model, environment: Environment) -> dict:
-    # No prompt is ever cut. Beyond the model's positions an answer is a guess, so it must be seen how many there are.
-    limit, lengths = PROFILES[environment.profile].prompt_tokens, [p.prompt_tokens for p in predictions]
-    if positions := getattr(model.config.get_text_config(), "max_position_embeddings", None):
-        limit = min(limit, positions - config.max_new_tokens)
-    return {"longest": max(lengths), "limit": limit, "over_limit": sum(length > limit for length in lengths)}
-
-
-def _peak_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # of the process so far, in KiB on Linux
-
-
-def _git() -> dict:
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

@@ -5,16 +5,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils import paper
-from utils.claims import comparisons, is_found
 from utils.data_plots import (
     BLUE,
-    GREEN,
     GREY,
     ORANGE,
-    PURPLE,
     RED,
-    SKY,
-    YELLOW,
     LiveLoss,
     answer_kinds,
     lengths,
@@ -22,9 +17,9 @@ from utils.data_plots import (
     subplots,
     tokens_per_word,
 )
-from utils.failures import failure_counts
-from utils.pooling import by_seed, name, pooled
+from utils.pooling import by_seed, name, pooled, run_title
 from utils.stats import bootstrap_ci
+from utils.verdict_plots import failures, forest
 
 __all__ = [
     "LiveLoss", "answer_kinds", "failures", "forest", "lengths", "loss_curves", "module_bars", "scores_by_parameters",
@@ -60,7 +55,7 @@ def loss_curves(frame: pd.DataFrame) -> Figure:
     )
     set_labels(axis, "epoch", "training loss (nats per answer token)")
     axis.set_ylim(bottom=0)
-    axis.set_title(_run_name(frame), fontsize=11)
+    axis.set_title(run_title(frame), fontsize=11)
     return figure
 
 
@@ -84,7 +79,7 @@ def scores_by_rank(frame: pd.DataFrame) -> Figure:
         axis.set_ylim(0, 1)
         axis.legend(frameon=False, fontsize=8, loc="upper left")
         set_labels(axis, "rank r (alpha = 4r; modules q, v; 1e-4)", metric)
-    figure.suptitle(_run_name(frame), fontsize=11)
+    figure.suptitle(run_title(frame), fontsize=11)
     return figure
 
 
@@ -107,7 +102,7 @@ def scores_by_parameters(frame: pd.DataFrame) -> Figure:
         axis.set_ylim(0, 1)
         set_labels(axis, "trainable parameters", metric)
     axes[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title="modules at learning rate")
-    figure.suptitle(_run_name(frame), fontsize=11)
+    figure.suptitle(run_title(frame), fontsize=11)
     return figure
 
 
@@ -145,7 +140,7 @@ def module_bars(frame: pd.DataFrame) -> Figure:
         axis.set_ylim(0, 1)
         axis.legend(frameon=False, fontsize=8, loc="upper left")
         set_labels(axis, "target modules (rank 2)", metric)
-    figure.suptitle(_run_name(frame), fontsize=11)
+    figure.suptitle(run_title(frame), fontsize=11)
     return figure
 
 
@@ -167,58 +162,7 @@ def time_and_memory(frame: pd.DataFrame) -> Figure:
     set_labels(axes[0], "seconds", "")
     set_labels(axes[1], "peak memory (GiB)", "")
     device = frame.iloc[0]["record"]["environment"]["device"]
-    figure.suptitle(f"{_run_name(frame)}, {device}", fontsize=11)
-    return figure
-
-
-def forest(frame: pd.DataFrame, metric: str = "em") -> Figure:
-    """Return a forest plot: each configuration's difference to the base model and to the paper's winner, with 95 % interval.
-
-    Filled marks can be told from no difference (claims.is_found), hollow ones cannot.
-
-    Example: forest(comparable(load_records(folder)))
-    """
-    table, pool = comparisons(frame, metric), pooled(frame)
-    order = [name(run) for _, run in pool[pool["rank"].notna()].iterrows()]
-    figure, axes = subplots(1, 2, figsize=(10, 1.4 + 0.3 * len(order)), sharey=True)
-    for axis, against, colour in zip(axes, ("base", "winner"), (BLUE, ORANGE), strict=True):
-        for _, row in table[table["against"] == against].iterrows():
-            limits = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
-            fill = colour if is_found(row) else "white"
-            place = order.index(row["configuration"])
-            axis.errorbar(row["difference"], place, xerr=limits, fmt="o", color=colour, markerfacecolor=fill, capsize=3)
-        axis.axvline(0, color=GREY, linestyle=":")
-        axis.set_title(
-            "against the base model" if against == "base" else f"against the paper's {name(paper.WINNER)}", fontsize=10
-        )
-        set_labels(axis, f"difference in {METRICS[metric + '_strict'][0]}", "")
-    axes[0].set_yticks(range(len(order)), order)
-    axes[0].invert_yaxis()
-    figure.suptitle(f"{_run_name(pool)}; filled: holds after Holm's correction", fontsize=11)
-    return figure
-
-
-def failures(frame: pd.DataFrame) -> Figure:
-    """Return stacked bars: the share of right answers of each configuration, and of each kind of wrong ones.
-
-    Example: failures(comparable(load_records(folder)))
-    """
-    counts, pool = failure_counts(frame), pooled(frame)
-    runs = [counts.loc[[record["run_id"] for record in records]].sum() for records in pool["records"]]
-    shares = pd.DataFrame([100 * run / run.sum() for run in runs])
-    figure, axis = subplots(figsize=(10, 1.4 + 0.3 * len(shares)))
-    left = 0 * shares["right"]
-    for kind, colour in zip(
-        shares.columns, (BLUE, GREY, SKY, GREEN, ORANGE, YELLOW, RED, PURPLE, "white"), strict=False
-    ):
-        axis.barh(shares.index, shares[kind], left=left, color=colour, edgecolor="white", linewidth=0.5, label=kind)
-        left = left + shares[kind]
-    axis.set_yticks(shares.index, [name(run) for _, run in pool.iterrows()])
-    axis.invert_yaxis()
-    axis.set_xlim(0, 100)
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title="answers, strict norm")
-    set_labels(axis, "share of answers (%)", "")
-    axis.set_title(_run_name(pool), fontsize=11)
+    figure.suptitle(f"{run_title(frame)}, {device}", fontsize=11)
     return figure
 
 
@@ -240,11 +184,3 @@ def _rank_runs(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series | None]:
     is_qv = runs["target_modules"].map(set) == {"q", "v"}
     runs = runs[is_qv & (runs["learning_rate"] == paper.TABLE_3_LEARNING_RATE)]
     return runs.drop_duplicates("rank").sort_values("rank"), None if base.empty else base.iloc[0]
-
-
-def _run_name(frame: pd.DataFrame) -> str:
-    last = frame.iloc[-1]
-    data = last["record"]["data"]
-    seeds = f", {len(last['seeds'])} seeds" if len(last["seeds"]) > 1 else ""
-    rows = f"{data['name']} ({data['train_rows']} train, {data['test_rows']} test rows)"
-    return f"{last['model']}, profile {last['profile']}, {rows}{seeds}"

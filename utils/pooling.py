@@ -90,3 +90,15 @@ def measured(pool: pd.DataFrame) -> str:
         f"Measured: {last['model']}, profile {last['profile']}, dataset {last['data']} ({data['train_rows']} train and "
         f"{data['test_rows']} test rows), strict norm, n = {last['n']:.0f} questions, {over}"
     )
+
+
+def run_title(frame: pd.DataFrame) -> str:
+    """Return what a figure of these runs shows: model, profile, dataset with its rows, and seeds where there are several.
+
+    Example: run_title(pooled(frame)) -> "gemma-3-270m, profile demo, bundled (78 train, 39 test rows)"
+    """
+    last = frame.iloc[-1]
+    data = last["record"]["data"]
+    seeds = f", {len(last['seeds'])} seeds" if len(last["seeds"]) > 1 else ""
+    rows = f"{data['name']} ({data['train_rows']} train, {data['test_rows']} test rows)"
+    return f"{last['model']}, profile {last['profile']}, {rows}{seeds}"
