@@ -130,7 +130,7 @@ def remove_lora(model: PeftModel) -> PreTrainedModel:
     if left:
         raise RuntimeError(f"Parts of the adapter are still on the base model: {left[:3]}.")
     vars(base).pop("peft_config", None)  # else PEFT warns of a second adapter
-    return base
+    return base.eval()  # a run that broke off leaves it in training mode
 
 
 def llama_3b_on_meta() -> PreTrainedModel:

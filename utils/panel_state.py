@@ -14,7 +14,6 @@ from utils.paper import HUB_DATASET
 
 # The variants of LoRA that a run can take, as the RunConfig fields that make them.
 VARIANTS = {"LoRA": (), "rsLoRA": ("rslora",), "DoRA": ("dora",)}
-VARIANTS = {name: flags for name, flags in VARIANTS.items() if set(flags) <= set(RunConfig.__dataclass_fields__)}
 FLAGS = tuple(flag for flags in VARIANTS.values() for flag in flags)
 PANEL_FIELDS = (
     "model", "rank", "alpha", "target_modules", "learning_rate", "epochs", "batch_size", "loss_on", "prompt_language", "seed",

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils.config import RunConfig
+from utils.data_plots import BLUE, GREY, SKY
 from utils.panel_costs import minutes_text
 from utils.panel_runs import describe
-from utils.plots import BLUE, GREY, SKY
 
 
 def loss_figure(current: list[tuple[int, float]], steps: int, title: str, earlier: Sequence[dict] = ()) -> Figure:
