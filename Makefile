@@ -35,7 +35,9 @@ test-colab: $(COLAB)/installed ## run setup cell, notebooks and tests under stoc
 	@# Stock Colab again: an old torchao that peft refuses, and no bitsandbytes.
 	@$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchao==0.10.0
 	@$(COLAB)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes bitsandbytes 2>/dev/null || true
-	@PYTHONPATH=tests/colab $(COLAB)/bin/python -m pytest tests/test_colab.py tests
+	@# First and alone: the other tests prepare the environment, and then there is nothing left to mend.
+	@PYTHONPATH=$(CURDIR)/tests/colab $(COLAB)/bin/python -m pytest tests/test_colab.py
+	@PYTHONPATH=$(CURDIR)/tests/colab $(COLAB)/bin/python -m pytest tests --deselect tests/test_colab.py
 
 $(COLAB)/installed: requirements-colab.txt
 	@echo "Installing stock Colab's versions into $(COLAB): a minute or two, once."
