@@ -16,9 +16,9 @@ def gemma(environment):
 def test_batches_of_one_and_of_many_give_the_same_answers_in_float32(gemma, data):
     model, tokenizer = gemma
     assert model.dtype == torch.float32
-    config = RunConfig("gemma-3-270m", rank=None, max_new_tokens=12, eval_batch_size=1)
+    config = RunConfig("gemma-3-270m", rank=None, max_new_tokens=12, eval_batch_tokens=1)
     alone = generate_answers(model, tokenizer, data["test"], config)
-    together = generate_answers(model, tokenizer, data["test"], dataclasses.replace(config, eval_batch_size=4))
+    together = generate_answers(model, tokenizer, data["test"], dataclasses.replace(config, eval_batch_tokens=512))
     assert [p.generation for p in alone] == [p.generation for p in together]
     assert [p.index for p in together] == list(range(6))
     assert [p.reference for p in together] == data["test"]["answer"]

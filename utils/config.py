@@ -63,14 +63,16 @@ class RunConfig:
     """Seeds the adapter's initial weights and the order of the rows."""
     dropout: float = 0.0
     """Dropout on the adapter's input, 0 up to but not including 1 (assumed)."""
+    group_by_length: bool = False
+    """Batch rows of similar length: less padding, faster, and other batches than the default's random ones."""
     loss_on: str = "answer"
     """Tokens the loss is taken on: "answer" (with its end token), or "text" for the prompt as well (assumed)."""
     prompt_language: str = "en"
     """Labels of the prompt: "en" (the paper's) or "ro"."""
     max_new_tokens: int = 64
     """Longest answer in tokens; the paper's Table 4 shows an answer cut at exactly 64."""
-    eval_batch_size: int = 16
-    """Rows answered at once; changes speed and memory, and in 16-bit arithmetic the last digits."""
+    eval_batch_tokens: int = 2048
+    """Prompt tokens answered at once, padding counted; changes speed, memory and, in 16 bits, the last digits."""
     shots: int = 0
     """Solved training rows, drawn with the seed, that stand before each test question; training never shows them."""
     rslora: bool = False
@@ -104,7 +106,7 @@ class RunConfig:
         yield len(self.target_modules) > 0, "target_modules is empty; expected at least one letter, such as ('q', 'v')"
         yield len(set(self.target_modules)) == len(self.target_modules), "target_modules names a module twice"
         yield _is_positive(self.learning_rate), f"learning_rate is {self.learning_rate!r}; expected a number above 0"
-        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("max_new_tokens", 1), ("eval_batch_size", 1),
+        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("max_new_tokens", 1), ("eval_batch_tokens", 1),
                           ("shots", 0)):  # fmt: skip
             value = getattr(self, name)
             yield _is_whole(value, low), f"{name} is {value!r}; expected a whole number, {low} or more"
@@ -114,6 +116,8 @@ class RunConfig:
         )
         yield isinstance(self.rslora, bool), f"rslora is {self.rslora!r}; expected True or False"
         yield isinstance(self.dora, bool), f"dora is {self.dora!r}; expected True or False"
+        grouped = self.group_by_length
+        yield isinstance(grouped, bool), f"group_by_length is {grouped!r}; expected True or False"
         yield self.loss_on in ("answer", "text"), f"loss_on is {self.loss_on!r}; expected 'answer' or 'text'"
         yield (
             self.prompt_language in ("en", "ro"), f"prompt_language is {self.prompt_language!r}; expected 'en' or 'ro'"
@@ -167,7 +171,7 @@ class RunConfig:
 
 
 # The fields that matter without training.
-_ANSWERING = ("model", "prompt_language", "max_new_tokens", "eval_batch_size", "shots")
+_ANSWERING = ("model", "prompt_language", "max_new_tokens", "eval_batch_tokens", "shots")
 
 
 def _is_whole(value, low: int) -> bool:

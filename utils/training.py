@@ -6,13 +6,21 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from peft import PeftModel
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback
 
 from utils.config import RunConfig
@@ -36,13 +44,19 @@ class TrainingResult:
     """Batches to an optimizer step: batch_size times this is the configured batch."""
     stopped_at: int | None = None
     """The step after which a callback ended the training early, None where it came to its end."""
+    error: str | None = None
+    """Why the training broke off while others in the same batch went on, None where it did not."""
+    together: int = 1
+    """How many runs were trained in the same batch; `seconds` is this run's equal share of their time."""
 
     @classmethod
     def from_record(cls, record: dict) -> "TrainingResult":
         """Return what a record tells of its training, as if the run had just ended."""
         timing = record["timing"]
         samples, memory = round(timing["train_seconds"] * timing["samples_per_second"]), record["memory"]
-        return cls(record["training"], timing["train_seconds"], samples, memory["batch_size"], memory["accumulation"])
+        result = cls(record["training"], timing["train_seconds"], samples, memory["batch_size"], memory["accumulation"])
+        result.together = timing.get("together", 1)
+        return result
 
     @property
     def samples_per_second(self) -> float:
@@ -101,6 +115,7 @@ def training_arguments(
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="none",
+        train_sampling_strategy="group_by_length" if config.group_by_length else "random",
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
@@ -155,23 +170,52 @@ def _train(model, tokenizer, examples, config, callbacks, batch_size) -> Trainin
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
         callbacks=[log, *callbacks],
     )
-    trainer.remove_callback(PrinterCallback)
-    start = time.perf_counter()
-    model.train()
-    trainer.train()
-    model.eval()
-    state, seconds = trainer.state, time.perf_counter() - start
+    seconds, state = train(trainer), trainer.state
     samples = round(state.epoch * len(examples))
     stopped_at = state.global_step if state.global_step < state.max_steps else None
     return TrainingResult(log.loss, seconds, samples, batch_size, config.batch_size // batch_size, stopped_at)
 
 
-class AnswerTrainer(Trainer):
-    """HF Trainer that applies the vocabulary head to the labelled positions only.
+def train(trainer: Trainer) -> float:
+    """Let a trainer do its work without printing, leave its model ready to answer, and return the seconds it took.
+
+    Example: train(AnswerTrainer(model=model, args=args, train_dataset=examples, data_collator=pad)) -> 12.3
+    """
+    trainer.remove_callback(PrinterCallback)
+    start = time.perf_counter()
+    trainer.model.train()
+    trainer.train()
+    trainer.model.eval()
+    return time.perf_counter() - start
+
+
+class AnswerLosses(NamedTuple):
+    """The cross entropy of each labelled position of a batch, and the row that each stands in."""
+
+    values: torch.Tensor
+    rows: torch.Tensor
+
+
+def answer_losses(causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> AnswerLosses:
+    """Return the loss of every label token of a batch, in nats, with the vocabulary head applied to those alone.
 
     A prompt has a hundred tokens and an answer five: with the head on all of them, most of a step goes into logits
-    that the loss throws away. The loss is the same: mean cross entropy over the label tokens of the step.
+    that the loss throws away. `inputs` holds input_ids, attention_mask and labels, each (rows, tokens).
+
+    Example: answer_losses(model, batch).values.mean() -> the loss that model(**batch) gives
     """
+    hidden = causal_lm.model(
+        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+    )[0]
+    next_ids = inputs["labels"][:, 1:]  # position i predicts token i + 1
+    labelled = next_ids != IGNORED
+    logits = causal_lm.lm_head(hidden[:, :-1][labelled])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return AnswerLosses(F.cross_entropy(logits, next_ids[labelled], reduction="none"), labelled.nonzero()[:, 0])
+
+
+class AnswerTrainer(Trainer):
+    """HF Trainer with the loss of `answer_losses`: the mean cross entropy over the label tokens of the step."""
 
     def __init__(self, *args, **kwargs):
         """Take Trainer's arguments; tell it that the loss counts the step's label tokens by itself."""
@@ -180,19 +224,22 @@ class AnswerTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the summed cross entropy at the labelled positions over the step's number of label tokens."""
-        causal_lm = model.get_base_model()
-        hidden = causal_lm.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
-        next_ids = inputs["labels"][:, 1:]  # position i predicts token i + 1
-        labelled = next_ids != IGNORED
-        logits = causal_lm.lm_head(hidden[:, :-1][labelled])
-        loss = F.cross_entropy(logits.float(), next_ids[labelled], reduction="sum")
-        loss = loss / (labelled.sum() if num_items_in_batch is None else num_items_in_batch)
+        losses = answer_losses(model.get_base_model(), inputs).values
+        loss = losses.sum() / (len(losses) if num_items_in_batch is None else num_items_in_batch)
         if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"The loss became {loss.item()} at step {self.state.global_step + 1}. Lower the learning rate "
-                f"({self.args.learning_rate:g}), or use a wider number format (bfloat16 or float32)."
-            )
+            raise FloatingPointError(loss_advice(loss.item(), self.state.global_step + 1, self.args.learning_rate))
         return loss
+
+
+def loss_advice(loss: float, step: int, learning_rate: float) -> str:
+    """Return what to say of a loss that is not a number.
+
+    Example: loss_advice(math.nan, 3, 1e-2) -> "The loss became nan at step 3. Lower the learning rate (0.01), or ..."
+    """
+    return (
+        f"The loss became {loss} at step {step}. Lower the learning rate ({learning_rate:g}), or use a wider number "
+        "format (bfloat16 or float32)."
+    )
 
 
 class _LossLog(TrainerCallback):
