@@ -95,6 +95,9 @@ def prepare() -> None:
     On Colab it installs bitsandbytes where it is missing and removes a torchao that peft refuses; torch and numpy are
     never touched. Everywhere it silences two messages that a reader can do nothing about.
     """
+    # Softmax over a large vocabulary ends in numbers below 1e-38, on which a CPU spends many times what zero takes.
+    # Set before torch starts its threads, which take it over from this one.
+    torch.set_flush_denormal(True)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # "kernels is not installed", and not needed
     if not in_colab():

@@ -55,8 +55,8 @@ class FusedLora(nn.Module):
 
     The batch holds the adapters' rows one adapter after the other, equally many of each. A and B stand in two stacks,
     zero-padded to the largest rank; an adapter that leaves this layer alone has zeros there. Zeros stay zeros, since
-    the gradient of each is a product with the other. PEFT's own parameters become views into the stacks, so whatever
-    trains or saves them works on the same numbers.
+    the gradient of each is a product with the other. (To gather only the rows that need it costs more than it saves.)
+    PEFT's own parameters become views into the stacks, so whatever trains or saves them works on the same numbers.
 
     Example: FusedLora(layer, ["default", "adapter1"])(rows_of_both)
     """
@@ -66,8 +66,8 @@ class FusedLora(nn.Module):
         super().__init__()
         self.base_layer, self.adapters = layer.base_layer, len(adapters)
         carried = [(i, name) for i, name in enumerate(adapters) if name in layer.lora_A]
-        first = layer.lora_A[carried[0][1]].weight
-        kind = dict(dtype=first.dtype, device=first.device)
+        some = layer.lora_A[carried[0][1]].weight
+        kind = dict(dtype=some.dtype, device=some.device)
         shape = len(adapters), max(layer.r[name] for _, name in carried)
         self.A = nn.Parameter(torch.zeros(*shape, layer.in_features, **kind))
         self.B = nn.Parameter(torch.zeros(*shape, layer.out_features, **kind))
@@ -210,7 +210,8 @@ class FusedTrainer(Trainer):
         dtype = model.get_input_embeddings().weight.dtype
         plans = {c.seed: planned_batches(model, examples, c) for c in fused.configs}
         steps = [
-            [example for c in fused.configs for example in plans[c.seed][step]] for step in range(len(plans[config.seed]))
+            [example for c in fused.configs for example in plans[c.seed][step]]
+            for step in range(len(plans[config.seed]))
         ]
         args = training_arguments(config, model.device.type, dtype)
         args.per_device_train_batch_size = args.num_train_epochs = 1

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from utils.attention import GROUPED
 from utils.checkpoints import GEMMA_SHA256, gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
 from utils.config import MODULE_LETTERS, RunConfig
 from utils.environment import Environment
@@ -69,10 +70,17 @@ def load_base(name: str, environment: Environment) -> PreTrainedModel:
             model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
     else:
         model = _from_pretrained(AutoModelForCausalLM, name, **arguments)
-    # Short rows on a CPU: eager attention's backward pass is faster there than SDPA's.
-    model.set_attn_implementation("eager" if environment.device == "cpu" else "sdpa")
+    model.set_attn_implementation(attention_for(environment.device))
     model.get_output_embeddings().register_forward_pre_hook(_make_contiguous)
     return model.requires_grad_(False).eval()
+
+
+def attention_for(device: str) -> str:
+    """Return the attention implementation that is fastest on short rows there.
+
+    Example: attention_for("cuda") -> "sdpa"
+    """
+    return GROUPED if device == "cpu" else "sdpa"
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:

@@ -13,7 +13,7 @@ from utils.config import MODULE_LETTERS, RunConfig
 from utils.environment import Environment
 from utils.hub import hub_reachable
 from utils.memory import estimate_memory, free_memory
-from utils.models import llama_3b_on_meta, load_llama3_tokenizer, load_tokenizer
+from utils.models import attention_for, llama_3b_on_meta, load_llama3_tokenizer, load_tokenizer
 from utils.panel_state import FLAGS, Settings
 from utils.prompt import build_prompt
 from utils.training import tokenize_row
@@ -120,7 +120,7 @@ def memory(settings: Settings, environment: Environment) -> dict[str, float]:
         replace(settings, config=RunConfig(settings.config.model, prompt_language=settings.config.prompt_language))
     )
     shape = shape_of(settings.config.model)
-    shape.set_attn_implementation("eager" if environment.device == "cpu" else "sdpa")
+    shape.set_attn_implementation(attention_for(environment.device))
     parts = estimate_memory(shape, settings.config, environment, [longest])
     linear = [m for name, m in shape.named_modules() if isinstance(m, torch.nn.Linear) and name != "lm_head"]
     packed = sum(m.weight.numel() for m in linear) if settings.quantization == "nf4" else 0

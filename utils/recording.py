@@ -27,15 +27,16 @@ def build_record(
     table_4: Prediction,
     training: TrainingResult,
     answer_seconds: float,
+    adapter: str = "default",
 ) -> dict:
-    """Return the record of a run, ready for save_record.
+    """Return the record of a run, ready for save_record; `adapter` is its name in a model that carries several.
 
     A run that was stopped early gets the status "stopped" and a run_id of its own: it replaces no finished run of the
     same settings, no table or figure shows it, and no sweep takes it for finished.
 
     Example: build_record(...)["metrics"]["em_strict"] -> 0.41
     """
-    about, stopped_at = about_run(config, data, environment, model), training.stopped_at
+    about, stopped_at = about_run(config, data, environment, model, adapter), training.stopped_at
     if stopped_at is not None:
         about["run_id"] += f"-stopped-{stopped_at}"
     return {
@@ -45,6 +46,7 @@ def build_record(
             "train_seconds": training.seconds,
             "answer_seconds": answer_seconds,
             "samples_per_second": training.samples_per_second,
+            "together": training.together,
         },
         "memory": {
             "peak_bytes": _peak_bytes(),
@@ -60,15 +62,21 @@ def build_record(
 
 
 def about_run(
-    config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel
+    config: RunConfig,
+    data: DatasetDict,
+    environment: Environment,
+    model: PreTrainedModel | PeftModel,
+    adapter: str = "default",
 ) -> dict:
     """Return the part of a record that is known before a run ends: settings, data, model and machine.
 
     Example: about_run(config, data, environment, model)["model"]["trainable"] -> 573440
     """
     # Counted by name, not by requires_grad, which is off on an adapter that was loaded from disk.
-    trainable = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    adapters = {name: p.numel() for name, p in model.named_parameters() if "lora_" in name}
+    trainable = sum(size for name, size in adapters.items() if f".{adapter}." in name or name.endswith(f".{adapter}"))
     total = model.get_nb_trainable_parameters()[1] if isinstance(model, PeftModel) else model.num_parameters()
+    total -= sum(adapters.values()) - trainable  # the other adapters are no part of this run
     source = MODELS.get(config.model)
     return {
         "run_id": config.run_id,

@@ -204,9 +204,7 @@ def answer_losses(causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor]) -
 
     Example: answer_losses(model, batch).values.mean() -> the loss that model(**batch) gives
     """
-    hidden = causal_lm.model(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-    )[0]
+    hidden = causal_lm.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)[0]
     next_ids = inputs["labels"][:, 1:]  # position i predicts token i + 1
     labelled = next_ids != IGNORED
     logits = causal_lm.lm_head(hidden[:, :-1][labelled])
