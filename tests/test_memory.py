@@ -38,6 +38,7 @@ def test_activations_are_what_autograd_keeps_in_a_real_step(base, environment):
 
 def test_the_attention_of_a_gpu_can_be_estimated_too(base, environment):
     config = RunConfig("tiny-llama", rank=4)
+    base.set_attn_implementation("eager")
     eager = estimate_memory(base, config, environment, LENGTHS)["activations"]
     base.set_attn_implementation("sdpa")
     assert 0 < estimate_memory(base, config, environment, LENGTHS)["activations"] <= eager

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from peft import PeftModel
@@ -209,7 +208,9 @@ def answer_losses(causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor]) -
     labelled = next_ids != IGNORED
     logits = causal_lm.lm_head(hidden[:, :-1][labelled])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return AnswerLosses(F.cross_entropy(logits, next_ids[labelled], reduction="none"), labelled.nonzero()[:, 0])
+    # Cross entropy written out: F.cross_entropy keeps and fills two more tensors of the logits' size.
+    of_label = logits.gather(1, next_ids[labelled][:, None])[:, 0]
+    return AnswerLosses(logits.logsumexp(-1) - of_label, labelled.nonzero()[:, 0])
 
 
 class AnswerTrainer(Trainer):
