@@ -81,7 +81,7 @@ def bench(
     data = load_qa(environment.dataset, train_rows=len(once.rows))
     about = about_run(config, data, environment, model)
     del model
-    say(f"{title(about, rows)}\nMatrix products reach {ceiling / 1e12:.2f} TFLOP/s here.")
+    say(f"{title(about)}\nMatrix products reach {ceiling / 1e12:.2f} TFLOP/s here.")
 
     def timed(name: str, trainer: Callable, given: Case) -> dict:
         found = measure(name, trainer, given)
@@ -117,12 +117,16 @@ def rated(measured: list[dict], work: dict, ceiling: float) -> list[dict]:
     `work` is a row's, on average over the rows: tokens and useful FLOPs. The loss of a trainer differs from the first
     one's by at most `loss_difference` at any step, as a share.
 
-    Example: rated([{"samples": 24, "seconds": 12.0, "losses": [3.0]}], {"tokens": 90.0, "flops": 1e9}, 1e10)[0]["of_ceiling"] -> 0.2
+    Example: rated([{"trainer": "TRL", "samples": 24, "seconds": 12.0, "losses": [3.0]}], {"tokens": 90.0, "flops": 1e9}, 1e10)[0]["of_ceiling"] -> 0.2
     """
     first = measured[0] if measured else {}
     rates = []
     for m in measured:
         pace = m["samples"] / m["seconds"]
+        if len(m["losses"]) != len(first["losses"]):
+            raise ValueError(
+                f"{m['trainer']} took {len(m['losses'])} steps, {first['trainer']} {len(first['losses'])}."
+            )
         pairs = zip(m["losses"], first["losses"], strict=True)
         rates.append(m | {
             "samples_per_second": pace,
