@@ -87,15 +87,17 @@ class PeakMemory:
 def measure(name: str, trainer: Callable, case: Case) -> dict:
     """Return what one trainer took: seconds and rows after the warm-up, its losses step by step, its peak memory.
 
+    `others_cpu` is the share of the processors that other programs took meanwhile: timings beside them mean little.
     `trainer` is called with the case and a callback, and returns the losses of each adapter (a list of lists) and the
     settings that matter.
 
     Example: measure("one after another", train_sequential, case)["seconds"]
     """
-    clock = StepClock()
+    clock, others = StepClock(), _cpu_seconds_of_others()
     with PeakMemory() as peak:
         start = time.perf_counter()
         losses, settings = trainer(case, clock)
+        elapsed = time.perf_counter() - start
     ends = clock.ends
     return {
         "trainer": name,
@@ -107,6 +109,7 @@ def measure(name: str, trainer: Callable, case: Case) -> dict:
         "step_seconds": [round(b - a, 4) for a, b in pairwise(ends)],
         "losses": losses[0],
         "peak_bytes": peak.bytes,
+        "others_cpu": (_cpu_seconds_of_others() - others) / (elapsed * psutil.cpu_count()),
         "settings": settings,
     }
 
@@ -194,6 +197,12 @@ def tokenized(case: Case) -> list[dict]:
     Example: tokenized(case)[0]["labels"][0] -> -100
     """
     return [tokenize_row(row, case.tokenizer, case.config) for row in case.rows]
+
+
+def _cpu_seconds_of_others() -> float:
+    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    busy = sum(getattr(machine, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))
+    return busy - own.user - own.system
 
 
 def _train(trainer: Trainer) -> list[float]:
