@@ -3,7 +3,6 @@
 `make bench` runs it. The ratios are the claim, not the seconds: another machine has other seconds.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -82,7 +81,7 @@ def bench(
     work = {"tokens": tokens, "answer_tokens": answers, "flops": useful_flops(model, tokens, answers)}
     ceiling = gemm_ceiling(model)
     data = load_qa(environment.dataset, train_rows=len(once.rows))
-    about = about_run(config, data, environment, model)
+    about = about_run(config, data, environment, model) | {"threads": torch.get_num_threads()}
     del model
     say(f"{title(about)}\nMatrix products reach {ceiling / 1e12:.2f} TFLOP/s here.")
 
@@ -105,9 +104,7 @@ def bench(
         for what, values in growth.items() for n in values
     ]  # fmt: skip
     return {
-        **{key: about[key] for key in ("config", "data", "model", "environment")},
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
+        **{key: about[key] for key in ("config", "data", "model", "environment", "threads")},
         "rows": rows,
         "per_row": work,
         "ceiling_flops": ceiling,

