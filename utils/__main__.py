@@ -15,7 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from utils.environment import ROOT, Environment, detect, shorten
+from utils.environment import ROOT, Environment, detect, prepare, shorten
 from utils.records import comparable, load_records
 from utils.tables import as_text, table_3, table_4, table_5, table_6
 
@@ -66,6 +66,7 @@ def run_bench(environment: Environment, rows: int) -> int:
     from utils.bench import bench  # here, because it takes seconds to import and the other commands need none of it
     from utils.bench_report import losses_agree, save, table, verdict
 
+    prepare()
     record = bench(environment, rows)
     print(f"\n{table(record).to_string(index=False)}\n\n{verdict(record)}")
     save(record, ROOT / "figures")
