@@ -40,11 +40,11 @@ def verdict(record: dict) -> str:
     widest = max(m["loss_difference"] for m in trainers)
     if not losses_agree(record):
         return (
-            f"THE LOSSES DISAGREE, so the speeds cannot be compared: from {trainers[0]['trainer']}'s loss at a step "
+            f"THE LOSSES DISAGREE, so the speeds cannot be compared: from the loss of {trainers[0]['trainer']!r} at a step "
             f"differ {', '.join(off)}; at most {tolerance:.1%} comes from rounding in {record['environment']['dtype']}."
         )
     return (
-        f"The same objective: at no step does a loss differ from {trainers[0]['trainer']}'s by more than {widest:.1%} "
+        f"The same objective: at no step does a loss differ from that of {trainers[0]['trainer']!r} by more than {widest:.1%} "
         f"(rounding in {record['environment']['dtype']}; up to {tolerance:.1%} is taken for that)."
     )
 
