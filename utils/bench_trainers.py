@@ -121,7 +121,7 @@ def train_trl(case: Case, clock: StepClock, **changes) -> tuple[list, dict]:
 
     Example: measure("TRL, tuned", partial(train_trl, gradient_checkpointing=False), case)
     """
-    from trl import SFTConfig, SFTTrainer  # only here: nothing else needs it installed
+    from trl import SFTConfig, SFTTrainer, __version__  # only here: nothing else needs it installed
 
     config, environment = case.config, case.environment
     arguments = SFTConfig(
@@ -139,7 +139,7 @@ def train_trl(case: Case, clock: StepClock, **changes) -> tuple[list, dict]:
     for ours, theirs in zip(tokenized(case), trainer.train_dataset, strict=True):
         if any(theirs[column] != ours[column] for column in ours):
             raise ValueError(f"TRL trains on other tokens or labels than ours: {theirs}, ours are {ours}.")
-    settings = {name: str(getattr(arguments, name)) for name in TRL_SETTINGS}
+    settings = {"trl": __version__} | {name: str(getattr(arguments, name)) for name in TRL_SETTINGS}
     return [_train(trainer)], settings | {"attention": "sdpa", "head_on": "all positions, in tiles, unless on a GPU"}
 
 
