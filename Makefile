@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
+BENCH_INSTALLED := $(VENV)/bench-installed
 COLAB ?= .venv-colab
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-colab notebooks badges lab lint clean
+.PHONY: help setup reproduce test test-colab bench notebooks badges lab lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +25,13 @@ reproduce: $(INSTALLED) ## run all notebooks (demo profile) and print tables 3 t
 
 test: $(INSTALLED) ## run the tests, among them all notebooks in the smoke profile
 	@$(RUN) -m pytest
+
+bench: $(BENCH_INSTALLED) ## time training beside stock TRL and HF Trainer: table, JSON, figure (installs TRL on first use)
+	@HF_HUB_DISABLE_TELEMETRY=1 $(RUN) -m utils bench $(if $(ROWS),--rows $(ROWS))
+
+$(BENCH_INSTALLED): $(INSTALLED) requirements-bench.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-bench.txt
+	@touch $@
 
 notebooks: $(INSTALLED) ## execute the committed notebooks in place
 	@$(RUN) -m utils notebooks

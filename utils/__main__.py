@@ -1,6 +1,8 @@
-"""Run the notebooks from the command line (reproduce, notebooks), or point their Colab badges at a fork (badges)."""
+"""Run the notebooks from the command line (reproduce, notebooks), time training beside stock trainers (bench), or point
+the Colab badges at a fork (badges)."""
 
 import argparse
+import importlib.util
 import os
 import re
 import subprocess
@@ -13,7 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from utils.environment import ROOT, detect, shorten
+from utils.environment import ROOT, Environment, detect, prepare, shorten
 from utils.records import comparable, load_records
 from utils.tables import as_text, table_3, table_4, table_5, table_6
 
@@ -21,9 +23,10 @@ from utils.tables import as_text, table_3, table_4, table_5, table_6
 def main() -> int:
     """Read the command line and do what it says; the exit code is 0 where every notebook ran to its end."""
     parser = argparse.ArgumentParser(prog="python -m utils", description=__doc__)
-    parser.add_argument("command", choices=("reproduce", "notebooks", "badges"))
+    parser.add_argument("command", choices=("reproduce", "notebooks", "bench", "badges"))
     parser.add_argument("--repository", help="badges: owner/name on GitHub; default: the git remote")
     parser.add_argument("--branch", help="badges: default: the branch that is checked out")
+    parser.add_argument("--rows", type=int, default=24, help="bench: rows that are counted; default: 24")
     arguments = parser.parse_args()
     command = arguments.command
     if command == "badges":
@@ -34,6 +37,8 @@ def main() -> int:
         set_badges(repository, branch, ROOT)
         print(f"Badges and setup cells open {repository}, branch {branch}.")
         return 0
+    if command == "bench":  # the demo profile's model on a GPU too: the full one's cannot be had without an account
+        return run_bench(detect(os.environ.get("PROFILE") or "demo"), arguments.rows)
     environment = detect()
     os.environ["PROFILE"] = environment.profile  # the notebooks' kernels inherit it
     target = environment.runs / "notebooks" if command == "reproduce" else ROOT / "notebooks"
@@ -48,6 +53,25 @@ def main() -> int:
             print(f"\n{before} finished runs were found and skipped; delete their records to run them again.")
         print(f"\nRecords, adapters, figures and executed notebooks: {shorten(environment.runs)}/")
     return 0
+
+
+def run_bench(environment: Environment, rows: int) -> int:
+    """Time the trainers, print what was found, write it to figures/; the exit code is 0 where the losses agree.
+
+    Example: run_bench(detect("demo"), 24) -> 0
+    """
+    if importlib.util.find_spec("trl") is None:
+        print("TRL is not installed, and the others are compared with it: make bench installs it.", file=sys.stderr)
+        return 1
+    from utils.bench import bench  # here, because it takes seconds to import and the other commands need none of it
+    from utils.bench_report import losses_agree, save, table, verdict
+
+    prepare()
+    record = bench(environment, rows)
+    print(f"\n{table(record).to_string(index=False)}\n\n{verdict(record)}")
+    save(record, ROOT / "figures")
+    print("Written: figures/reference/bench.json and figures/bench.png.")
+    return 0 if losses_agree(record) else 1
 
 
 def run_notebooks(target: Path, profile: str) -> bool:
