@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 import torch
 
-from utils import experiments
+from utils import engines, experiments
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint
 from utils.experiments import finished_record, run, scores, sweep
+from utils.fused import FusedModel
 from utils.models import load_base
 from utils.paper import TABLE_4_EXAMPLE
 from utils.prompt import build_completion, build_prompt
@@ -138,6 +139,61 @@ def test_a_loss_that_is_not_a_number_marks_its_record_and_the_sweep_goes_on(tmp_
         as_frame(records[:1])
 
 
+def test_the_fused_engine_leaves_the_records_of_the_sequential_one(tmp_path, environment, data, grid):
+    configs, found = [*grid[:4], grid[-1]], []
+    for engine in ("sequential", "fused"):
+        there = dataclasses.replace(environment, runs=tmp_path / engine)
+        found.append(sweep(configs, data, there, say=lambda line: None, engine=engine))
+    for one, together in zip(*found, strict=True):
+        for part in ("run_id", "config", "data", "model", "prompts", "metrics", "predictions", "table_4", "status"):
+            assert together[part] == one[part]
+        for name in ("step", "epoch", "loss", "learning_rate"):
+            assert [e[name] for e in together["training"]] == pytest.approx(
+                [e[name] for e in one["training"]], rel=1e-4
+            )
+    assert [r["timing"]["together"] for r in found[0]] == [1] * 5
+    assert [r["timing"]["together"] for r in found[1]] == [1, 4, 4, 4, 4]
+    for record in found[1][1:]:
+        place = adapter_folder(tmp_path / "fused", record["run_id"], fingerprint(data))
+        assert (place / "adapter_model.safetensors").exists()
+        assert (place / "adapter_config.json").exists()
+
+
+def test_out_of_memory_does_a_fused_sweep_in_halves(tmp_path, environment, data, grid, monkeypatch, capsys):
+    there, together = dataclasses.replace(environment, runs=tmp_path), []
+    train = FusedModel.fine_tune
+
+    def fits_two(self, *arguments, **named):
+        together.append(len(self.configs))
+        if len(self.configs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return train(self, *arguments, **named)
+
+    monkeypatch.setattr(engines, "step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(FusedModel, "fine_tune", fits_two)
+    records = sweep(grid[1:4], data, there, say=lambda line: None, engine="fused")
+    assert together == [3, 2]  # then one by itself and two together
+    assert "1 and 2 runs at once instead of 3" in capsys.readouterr().out
+    assert [r["run_id"] for r in records] == [c.run_id for c in grid[1:4]]
+
+
+def test_a_failed_run_of_a_fused_sweep_is_marked_and_the_others_finish(tmp_path, environment, data, monkeypatch):
+    there, said = dataclasses.replace(environment, runs=tmp_path), []
+    configs = [RunConfig("tiny-llama", rank=rank, epochs=1, max_new_tokens=4) for rank in (1, 2, 4)]
+    train = FusedModel.fine_tune
+
+    def diverges(self, *arguments, **named):
+        with torch.no_grad():
+            self.parameters(1)[0].fill_(float("nan"))
+        return train(self, *arguments, **named)
+
+    monkeypatch.setattr(engines, "step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(FusedModel, "fine_tune", diverges)
+    records = sweep(configs, data, there, say=said.append, engine="fused")
+    assert [r["status"] for r in records] == ["finished", "failed", "finished"]
+    assert any("r2-a8" in line and "failed. The loss became nan at step 1" in line for line in said)
+
+
 def test_a_sweep_tells_the_memory_it_will_take(tmp_path, environment, data):
     said = []
     there = dataclasses.replace(environment, runs=tmp_path)
@@ -150,3 +206,5 @@ def test_a_sweep_says_what_it_cannot_do(data, environment):
         sweep([], data, environment)
     with pytest.raises(ValueError, match="one model"):
         sweep([RunConfig("tiny-llama"), RunConfig("gemma-3-270m")], data, environment)
+    with pytest.raises(ValueError, match="Unknown engine 'fast'"):
+        sweep([RunConfig("tiny-llama")], data, environment, engine="fast")

@@ -74,3 +74,14 @@ def test_out_of_memory_answers_fewer_rows_at_once(base, tokenizer, data, monkeyp
     monkeypatch.setattr(base, "generate", fits_two_rows)
     assert generate_answers(base, tokenizer, data["test"], config) == expected
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_batch_holds_no_more_prompt_tokens_than_the_budget(base, tokenizer, data, monkeypatch):
+    sizes, generate = [], base.generate
+    monkeypatch.setattr(base, "generate", lambda **named: sizes.append(named["input_ids"].shape) or generate(**named))
+    config = RunConfig("tiny-llama", rank=None, max_new_tokens=1, eval_batch_tokens=700)
+    answers = generate_answers(base, tokenizer, data["test"], config)
+    assert sum(rows for rows, _ in sizes) == 6
+    assert 1 < len(sizes) < 6
+    assert all(rows * tokens <= 700 for rows, tokens in sizes)
+    assert [p.question for p in answers] == data["test"]["question"]

@@ -1,10 +1,13 @@
+import dataclasses
 import math
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from transformers import DataCollatorForSeq2Seq, TrainerCallback
 
 from utils.config import RunConfig
+from utils.generation import generate_answers
 from utils.models import add_lora, load_base, load_tokenizer
 from utils.training import IGNORED, AnswerTrainer, fine_tune, tokenize_row, training_arguments
 
@@ -136,3 +139,21 @@ def test_half_precision_scales_gradients_on_a_gpu_only():
     assert training_arguments(CONFIG, "cuda", torch.bfloat16).fp16 is False
     assert training_arguments(CONFIG, "cpu", torch.bfloat16).fp16 is False
     assert training_arguments(CONFIG, "cpu", torch.bfloat16).bf16 is False  # the weights are bf16 already
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_vocabulary_matrix_is_never_copied(environment, tokenizer, data, dtype):
+    """torch copies a frozen bf16 head for every row where its input is a slice: it shows as bmm and copy_."""
+    there = dataclasses.replace(environment, dtype=dtype)
+    model, config = load_base("tiny-llama", there), RunConfig("tiny-llama", epochs=1, max_new_tokens=4)
+    vocabulary, hidden = model.get_output_embeddings().weight.shape
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+        adapted = add_lora(model, config)
+        fine_tune(adapted, tokenizer, data["train"], config)
+        generate_answers(adapted, tokenizer, data["test"], config)
+    shapes = [(e.name, shape) for e in seen.events() for shape in e.input_shapes if len(shape) >= 2]
+    assert any(name == "aten::mm" and shape == [hidden, vocabulary] for name, shape in shapes)  # the head was used
+    assert not [
+        (name, shape) for name, shape in shapes
+        if name in ("aten::bmm", "aten::copy_") and math.prod(shape) % (vocabulary * hidden) == 0
+    ]  # fmt: skip

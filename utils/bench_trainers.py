@@ -13,12 +13,14 @@ from itertools import pairwise
 import psutil
 import torch
 from datasets import Dataset
-from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerFast, Trainer, TrainerCallback
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from utils.config import RunConfig
 from utils.environment import Environment
-from utils.models import add_lora, load_base, lora_config
+from utils.fused import FusedModel
+from utils.models import add_lora, load_base, load_stock, lora_config
+from utils.paper import table_3_grid, table_5_grid, table_6_grid
 from utils.prompt import build_completion, build_prompt
 from utils.training import IGNORED, fine_tune, tokenize_row, training_arguments
 
@@ -133,7 +135,7 @@ def train_trl(case: Case, clock: StepClock, **changes) -> tuple[list, dict]:
     prompts = [build_prompt(row["text"], row["question"], config.prompt_language) for row in case.rows]
     completions = [build_completion(row["answer"]) for row in case.rows]
     trainer = SFTTrainer(
-        model=stock_model(case), args=arguments, processing_class=case.tokenizer, peft_config=lora_config(config),
+        model=load_stock(case.config.model, case.environment), args=arguments, processing_class=case.tokenizer, peft_config=lora_config(config),
         train_dataset=Dataset.from_dict({"prompt": prompts, "completion": completions}), callbacks=[clock],
     )  # fmt: skip
     for ours, theirs in zip(tokenized(case), trainer.train_dataset, strict=True):
@@ -150,7 +152,7 @@ def train_plain(case: Case, clock: StepClock) -> tuple[list, dict]:
     """
     environment = case.environment
     trainer = Trainer(
-        model=add_lora(stock_model(case), case.config),
+        model=add_lora(load_stock(case.config.model, case.environment), case.config),
         args=training_arguments(case.config, environment.device, environment.torch_dtype),
         train_dataset=tokenized(case),
         data_collator=DataCollatorForSeq2Seq(case.tokenizer, label_pad_token_id=IGNORED),
@@ -170,25 +172,18 @@ def train_sequential(case: Case, clock: StepClock) -> tuple[list, dict]:
 
 
 def train_fused(case: Case, clock: StepClock, adapters: int = 1, compiled: bool = False) -> tuple[list, dict]:
-    """Train several adapters together on one base model; they differ in their seed, and the first has the case's.
+    """Train several adapters together on one base model: the case's own first, then the others of the paper's tables.
 
-    Example: measure("ours, 12 adapters together", partial(train_fused, adapters=12), case)
+    Example: measure("ours, 11 adapters together", partial(train_fused, adapters=11), case)
     """
-    from utils import fused
-
-    configs = [replace(case.config, seed=case.config.seed + i) for i in range(adapters)]
-    model = fused.add_adapters(load_base(case.config.model, case.environment), configs)
-    results = fused.fine_tune_together(model, case.tokenizer, case.rows, configs, [clock], compiled=compiled)
-    settings = {"attention": model.config._attn_implementation, "head_on": "answer positions", "compiled": compiled}
+    fields = table_3_grid() + table_5_grid() + table_6_grid()
+    grid = [replace(case.config, **f, seed=seed) for seed in (case.config.seed, case.config.seed + 1) for f in fields]
+    configs = list(dict.fromkeys([case.config, *grid]))[:adapters]
+    with FusedModel(load_base(case.config.model, case.environment), configs) as fused:
+        results = fused.fine_tune(case.tokenizer, case.rows, [clock], compiled)
+        attention = fused.model.config._attn_implementation
+    settings = {"attention": attention, "head_on": "answer positions", "compiled": compiled}
     return [_values(result.loss) for result in results], settings
-
-
-def stock_model(case: Case) -> PreTrainedModel:
-    """Return the base model as AutoModelForCausalLM gives it to anyone: SDPA attention, nothing of ours on it."""
-    model = load_base(case.config.model, case.environment)
-    model.set_attn_implementation("sdpa")
-    model.get_output_embeddings()._forward_pre_hooks.clear()
-    return model
 
 
 def tokenized(case: Case) -> list[dict]:

@@ -88,9 +88,14 @@ class FusedLora(nn.Module):
         return (result + update.view(result.shape)).to(result.dtype)
 
     def hand_out_gradients(self) -> None:
-        """Give each PEFT parameter its share of the stacks' gradients, as a view."""
+        """Give each PEFT parameter its share of the stacks' gradients, as a view.
+
+        The stacks themselves keep none: Trainer takes one norm over all that it finds in the model, and one run's
+        NaN in it would reach every run.
+        """
         for i, a, b in self.views:
             a.grad, b.grad = self.A.grad[i, : len(a)], self.B.grad[i, : len(a)].T
+        self.A.grad = self.B.grad = None
 
     def release(self) -> None:
         """Give each PEFT parameter storage of its own again."""

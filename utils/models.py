@@ -57,22 +57,29 @@ def load_base(name: str, environment: Environment) -> PreTrainedModel:
     """
     if environment.device == "cpu":
         _keep_freed_memory()
+    model = load_stock(name, environment)
+    model.set_attn_implementation(attention_for(environment.device))
+    model.get_output_embeddings().register_forward_pre_hook(_make_contiguous)
+    return model.requires_grad_(False).eval()
+
+
+def load_stock(name: str, environment: Environment) -> PreTrainedModel:
+    """Return the model as transformers gives it to anyone, with nothing of ours on it: what load_base is compared with.
+
+    Example: load_stock("gemma-3-270m", detect()).config._attn_implementation -> "sdpa"
+    """
     arguments = {"dtype": environment.torch_dtype, "device_map": {"": environment.device}}
     if environment.quantization == "nf4":
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=environment.torch_dtype,
         )  # fmt: skip
-    if _source(name).kind == "made":
-        with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
-            torch.manual_seed(0)
-            AutoModelForCausalLM.from_config(tiny_llama_config(tiny_tokenizer())).save_pretrained(folder)
-            model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
-    else:
-        model = _from_pretrained(AutoModelForCausalLM, name, **arguments)
-    model.set_attn_implementation(attention_for(environment.device))
-    model.get_output_embeddings().register_forward_pre_hook(_make_contiguous)
-    return model.requires_grad_(False).eval()
+    if _source(name).kind != "made":
+        return _from_pretrained(AutoModelForCausalLM, name, **arguments)
+    with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(tiny_llama_config(tiny_tokenizer())).save_pretrained(folder)
+        return AutoModelForCausalLM.from_pretrained(folder, **arguments)
 
 
 def attention_for(device: str) -> str:

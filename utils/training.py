@@ -23,6 +23,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from utils.config import RunConfig
+from utils.loss import HeadCrossEntropy
 from utils.prompt import build_completion, build_prompt
 
 IGNORED = -100  # the label that cross entropy leaves out
@@ -206,11 +207,8 @@ def answer_losses(causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor]) -
     hidden = causal_lm.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)[0]
     next_ids = inputs["labels"][:, 1:]  # position i predicts token i + 1
     labelled = next_ids != IGNORED
-    logits = causal_lm.lm_head(hidden[:, :-1][labelled])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    # Cross entropy written out: F.cross_entropy keeps and fills two more tensors of the logits' size.
-    of_label = logits.gather(1, next_ids[labelled][:, None])[:, 0]
-    return AnswerLosses(logits.logsumexp(-1) - of_label, labelled.nonzero()[:, 0])
+    losses = HeadCrossEntropy.apply(hidden[:, :-1][labelled], causal_lm.lm_head.weight, next_ids[labelled])
+    return AnswerLosses(losses, labelled.nonzero()[:, 0])
 
 
 class AnswerTrainer(Trainer):
