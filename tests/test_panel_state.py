@@ -95,6 +95,9 @@ def test_minutes_come_from_earlier_runs_on_this_machine(environment):
     assert minutes(TINY, 100, 20, here, []) is None
     runs = [timed(2.0, 30.0)]
     assert minutes(TINY, 100, 20, here, runs) == pytest.approx((3 * 100 / 2 + 20 * 30 / 10) / 60)  # 3.5
+    together = timed(9.0, 3.0)
+    together["timing"]["together"] = 11  # a share of a step says nothing of a run by itself
+    assert minutes(TINY, 100, 20, here, [together]) is None
     elsewhere = [timed(2.0, 30.0, device="NVIDIA T4"), timed(2.0, 30.0, quantization="nf4")]
     assert minutes(TINY, 100, 20, here, elsewhere) is None
     assert minutes(dataclasses.replace(TINY, model="gemma-3-270m"), 100, 20, here, runs) is None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -36,6 +37,7 @@ class Prediction:
         return asdict(self)
 
 
+@lru_cache(maxsize=4)  # it reads the whole vocabulary: once per tokenizer, not once per run
 def stop_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Return the ids that end an answer: the end token and every token whose text contains a newline.
 

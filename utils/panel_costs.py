@@ -93,7 +93,8 @@ def published_rows(config: RunConfig) -> list[str]:
 def minutes(config: RunConfig, train_rows: int, test_rows: int, environment: Environment, records: Iterable[dict]):
     """Return the minutes a run will take, from the speed of earlier runs like it here; None until there is one.
 
-    Like it means the same model, device, number format and quantization; the latest five count, by their median.
+    Like it means the same model, device, number format and quantization, and trained by itself, as it will be; the
+    latest five count, by their median.
 
     Example: minutes(config, 78, 39, environment, records) -> 0.4
     """
@@ -102,6 +103,7 @@ def minutes(config: RunConfig, train_rows: int, test_rows: int, environment: Env
     alike = [
         r for r in records
         if r["config"]["model"] == config.model and r["timing"]["samples_per_second"]
+        and r["timing"].get("together", 1) == 1
         and all(r["environment"][name] == value for name, value in here.items())
     ][:5]  # fmt: skip
     if not alike:

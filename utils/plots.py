@@ -147,6 +147,8 @@ def module_bars(frame: pd.DataFrame) -> Figure:
 def time_and_memory(frame: pd.DataFrame) -> Figure:
     """Return seconds of training and answering per run (seeds averaged), and the process's peak memory after it.
 
+    Runs that were trained together show an equal share of their time, and the axis says so.
+
     Example: time_and_memory(as_frame(records))
     """
     frame = pooled(frame)
@@ -159,7 +161,8 @@ def time_and_memory(frame: pd.DataFrame) -> Figure:
     axes[0].legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
     axes[1].barh(labels, frame["peak_memory_gib"], color=GREY)
     axes[0].invert_yaxis()
-    set_labels(axes[0], "seconds", "")
+    shared = any(record["timing"].get("together", 1) > 1 for record in frame["record"])
+    set_labels(axes[0], "seconds (an equal share each where trained together)" if shared else "seconds", "")
     set_labels(axes[1], "peak memory (GiB)", "")
     device = frame.iloc[0]["record"]["environment"]["device"]
     figure.suptitle(f"{run_title(frame)}, {device}", fontsize=11)
