@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from utils import engines
 from utils.config import RunConfig
@@ -71,6 +72,21 @@ def test_memory_decides_how_many_go_together(plan, base, environment, tokenizer,
     assert [len(group) for group in plan(CONFIGS).groups] == [3, 2]
     monkeypatch.setattr(engines, "free_memory", lambda environment: 1.5 * each)
     assert [len(group) for group in plan(CONFIGS).groups] == [1] * 5
+
+
+def test_where_the_estimate_was_too_hopeful_fewer_go_together(base, tokenizer, data, environment, monkeypatch):
+    tried = []
+
+    def fits_two(configs, *_):
+        tried.append(len(configs))
+        if len(configs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 1.0
+
+    monkeypatch.setattr(engines, "step_seconds", fits_two)
+    found = plan_sweep(CONFIGS, base, tokenizer, data, environment, "fused")
+    assert tried == [1, 5, 2]
+    assert [len(group) for group in found.groups] == [2, 2, 1]
 
 
 def test_float16_scales_all_gradients_as_one_so_runs_stay_apart(plan, environment):

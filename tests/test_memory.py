@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from utils import memory
 from utils.config import RunConfig
 from utils.memory import estimate_memory, free_memory, memory_line
 from utils.models import add_lora
@@ -53,6 +54,17 @@ def test_the_estimate_grows_with_what_costs_memory(base, environment):
     assert total(loss_on="text") > total(loss_on="answer")
     assert total(lengths=[200]) > total()
     assert estimate_memory(base, RunConfig("tiny-llama", rank=None), environment, LENGTHS)["activations"] == 0
+
+
+def test_runs_together_share_the_weights_and_hold_some_logits_at_a_time(base, environment, monkeypatch):
+    config = RunConfig("tiny-llama", rank=4)
+    one, three = (estimate_memory(base, config, environment, LENGTHS, together) for together in (1, 3))
+    assert three["weights"] == one["weights"]
+    for part in ("adapter", "activations", "workspace", "logits"):
+        assert three[part] == 3 * one[part]
+    assert one["logits"] == 4 * 16 * 1000 * 12  # rows, answer tokens, vocabulary; three float32 tensors
+    monkeypatch.setattr(memory, "CHUNK", 1000 * 70)
+    assert estimate_memory(base, config, environment, LENGTHS, 3)["logits"] == 1000 * 70 * 12
 
 
 def test_the_line_says_what_to_do_where_it_will_not_fit(environment):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
@@ -65,17 +66,26 @@ def plan_sweep(
         alone, lines=[*lines, f"Engine: sequential, {1 / one:.1f} rows/s: {told} {duration(work * one)}."]
     )
     most = int(MEMORY_SHARE * free / max(memory["total"] - memory["weights"], 1))
-    together = _groups(configs, max(1, most))
-    group = max(together, key=len)
-    if engine == "sequential" or len(group) == 1 or (engine == "auto" and work * one < WORTH_FUSING):
-        return sequential
-    compiled = work * one > WORTH_COMPILING and can_compile(environment.device)
-    many = step_seconds(group, model, tokenizer, rows, compiled) / largest.batch_size / len(group)
+    while True:
+        together = _groups(configs, max(1, most))
+        group = max(together, key=len)
+        if engine == "sequential" or len(group) == 1 or (engine == "auto" and work * one < WORTH_FUSING):
+            return sequential
+        compiled = work * one > WORTH_COMPILING and can_compile(environment.device)
+        try:
+            many = step_seconds(group, model, tokenizer, rows, compiled) / largest.batch_size / len(group)
+            break
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            most = len(group) // 2  # the estimate was too hopeful
+            clear_device_cache(garbage_collection=True)
     if engine == "auto" and many >= one:
         return sequential
     shown = (
         f"{len(group)} runs at once{', compiled' if compiled else ''}, {1 / many:.1f} rows/s ({1 / one:.1f} one by one)"
     )
+    lines = [memory_line(estimate_memory(model, largest, environment, lengths, len(group)), free)]
     return Plan(together, compiled, [*lines, f"Engine: fused, {shown}: {told} {duration(work * many)}."])
 
 

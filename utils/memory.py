@@ -8,20 +8,21 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from utils.config import RunConfig
 from utils.environment import Environment
+from utils.loss import CHUNK
 from utils.models import add_lora
 
 ADAPTER_BYTES = 16  # a trainable parameter in float32: value, gradient, and AdamW's two moments
 
 
 def estimate_memory(
-    model: PreTrainedModel, config: RunConfig, environment: Environment, lengths: Sequence[int]
+    model: PreTrainedModel, config: RunConfig, environment: Environment, lengths: Sequence[int], together: int = 1
 ) -> dict[str, float]:
-    """Return the bytes that a run's training will hold at its peak, part by part, and their `total`.
+    """Return the bytes that the training of a run, or of several together, will hold at its peak, and their `total`.
 
     `lengths` are the tokens of the training rows; the batch of the longest ones counts. Parts: weights (of the base),
     adapter (values, gradients, AdamW's moments), activations (what autograd keeps for the backward pass, counted
-    exactly on the meta device, where tensors have shapes and no content), logits (on the label positions), workspace
-    (the largest gradients that live for a moment). The GPU's own context, about half a GiB, is not in it.
+    exactly on the meta device, where tensors have shapes and no content), logits (on the label positions, so many at a
+    time), workspace (the largest gradients that live for a moment). The GPU's own context, about half a GiB, is not in it.
 
     Example: estimate_memory(base, config, environment, [92, 110, 87, 130])["total"] / 2**30 -> 1.3
     """
@@ -43,10 +44,12 @@ def estimate_memory(
         "adapter": float(adapter),
         "activations": float(_kept_for_backward(causal_lm, batch, longest)) if adapter else 0.0,
         "logits": float(
-            answers * model.config.vocab_size * (width + 8)
-        ),  # as they come, in float32, and their gradient
+            min(together * answers * model.config.vocab_size, CHUNK) * (4 + 2 * width)
+        ),  # in float32, as they come, and what goes back
         "workspace": float(4 * tokens * model.config.intermediate_size * width),
     }
+    for part in ("adapter", "activations", "workspace"):
+        parts[part] *= together
     return {**parts, "total": sum(parts.values())}
 
 
