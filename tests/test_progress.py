@@ -49,6 +49,9 @@ def test_in_a_terminal_the_line_replaces_itself_and_makes_room(monkeypatch):
     line.clear()
     assert screen.getvalue().endswith("\r")
     assert "\n" not in screen.getvalue()
+    line.show("12 of 12")
+    line.keep()
+    assert screen.getvalue().endswith("12 of 12\n")
 
 
 def test_in_a_file_there_is_no_line(capsys):

@@ -90,7 +90,7 @@ def _kept_for_backward(causal_lm: PreTrainedModel, batch: int, tokens: int) -> i
     ids = torch.zeros(batch, tokens, dtype=torch.long, device=device)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         # Without a mask: SDPA would look into one, and a tensor on the meta device holds nothing to look at.
-        output = causal_lm.model(input_ids=ids)[0]  # held: it is what keeps the rest
+        output = causal_lm.model(input_ids=ids, use_cache=True)[0]  # held: it is what keeps the rest
         total = sum(storage.nbytes() for storage in kept.values())
     del output
     return total

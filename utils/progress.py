@@ -41,6 +41,12 @@ class Line:
             print("\r" + " " * self._width + "\r", end="", flush=True)
             self._width = 0
 
+    def keep(self) -> None:
+        """Let a terminal's line stand, and go on below it."""
+        if not self._notebook and sys.stdout.isatty() and self._width:
+            print(flush=True)
+            self._width = 0
+
 
 class SweepProgress:
     """Configurations done, rows per second and time left, on one line; a context: leaving it shows the last state.
@@ -61,7 +67,7 @@ class SweepProgress:
     def __exit__(self, *_) -> None:
         """Show where it ended."""
         self.show(force=True)
-        self.line.clear()
+        self.line.keep()
 
     def watch(self, group: Sequence[RunConfig]) -> TrainerCallback:
         """Return the callback that counts the steps of the next training, that of all runs of a group at once."""
