@@ -11,7 +11,7 @@ from utils.fused import FusedModel
 from utils.models import load_base
 from utils.paper import TABLE_4_EXAMPLE
 from utils.prompt import build_completion, build_prompt
-from utils.records import adapter_folder, as_frame
+from utils.records import adapter_folder, as_frame, save_record
 
 DONE = {
     "status": "finished",
@@ -51,6 +51,14 @@ def test_seeds_repeat_every_configuration_but_the_base_model(tmp_path, environme
 def test_other_rows_are_another_run(environment, data, records, grid):
     assert finished_record(grid[1], fingerprint(data), environment)["run_id"] == grid[1].run_id
     assert finished_record(grid[1], "000000000000", environment) is None
+
+
+def test_a_record_of_settings_that_are_gone_is_done_again(tmp_path, environment, data, records, grid):
+    there, old = dataclasses.replace(environment, runs=tmp_path), dict(records[1])
+    save_record(old, tmp_path / "records")
+    assert finished_record(grid[1], fingerprint(data), there) is not None
+    save_record({**old, "config": {**old["config"], "eval_batch_size": 16}}, tmp_path / "records")
+    assert finished_record(grid[1], fingerprint(data), there) is None
 
 
 def test_a_record_holds_the_whole_run(records, grid, data, environment):

@@ -186,11 +186,16 @@ def sweep(
 def finished_record(config: RunConfig, data_fingerprint: str, environment: Environment) -> dict | None:
     """Return the record of this run on this data where there is one, else None.
 
+    A record with settings that this code no longer knows is none: the run is done again, and takes its place.
+
     Example: finished_record(config, fingerprint(data), environment) is None -> True before the first run
     """
     path = record_path(environment.runs / "records", config.run_id, data_fingerprint)
     record = read_record(path) if path.exists() else {}
-    return record if record.get("status") == "finished" else None
+    try:
+        return record if record.get("status") == "finished" and RunConfig.from_dict(record["config"]) else None
+    except ValueError:
+        return None
 
 
 def scores(record: dict) -> str:
