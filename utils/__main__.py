@@ -67,7 +67,6 @@ def run_bench(environment: Environment, rows: int) -> int:
     from utils.bench_report import losses_agree, save, table, verdict
 
     prepare()
-    prepare()
     record = bench(environment, rows)
     print(f"\n{table(record).to_string(index=False)}\n\n{verdict(record)}")
     save(record, ROOT / "figures")

@@ -63,8 +63,6 @@ class RunConfig:
     """Seeds the adapter's initial weights and the order of the rows."""
     dropout: float = 0.0
     """Dropout on the adapter's input, 0 up to but not including 1 (assumed)."""
-    group_by_length: bool = False
-    """Batch rows of similar length: less padding, faster, and other batches than the default's random ones."""
     loss_on: str = "answer"
     """Tokens the loss is taken on: "answer" (with its end token), or "text" for the prompt as well (assumed)."""
     prompt_language: str = "en"
@@ -79,6 +77,8 @@ class RunConfig:
     """Scale the update by alpha / sqrt(rank), which does not fade as the rank grows (Kalajdzievski, 2023)."""
     dora: bool = False
     """Learn the length of each weight column beside its direction (DoRA; Liu et al., 2024)."""
+    group_by_length: bool = False
+    """Batch rows of similar length: less padding, faster, and other batches than the default's random ones."""
 
     def __post_init__(self) -> None:
         """Fill alpha from the rank and check every field; all that is wrong is said in one message."""
