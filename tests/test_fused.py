@@ -13,7 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from utils.compilation import SigmoidGelu, can_compile
 from utils.config import RunConfig
 from utils.data import fingerprint, load_qa
-from utils.fused import FusedModel, planned_batches, shared_settings
+from utils.fused import FusedModel, shared_settings
+from utils.fused_trainer import planned_batches
 from utils.generation import generate_answers, generate_together
 from utils.models import add_lora, load_base, load_tokenizer, remove_lora
 from utils.paper import TABLE_4_EXAMPLE

@@ -114,9 +114,11 @@ class _Clock(TrainerCallback):
         self.times = []
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """Note where the first step begins."""
         self.times.append(time.perf_counter())
 
     def on_step_end(self, args, state, control, **kwargs):
+        """Note where a step ends."""
         self.times.append(time.perf_counter())
 
 

@@ -113,9 +113,11 @@ class _Steps(TrainerCallback):
         self.progress, self.rows, self.began = progress, rows, 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """Start the clock."""
         self.began = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
+        """Count a step's rows and seconds, and bring the line up to date."""
         progress, now = self.progress, time.perf_counter()
         progress.trained += self.rows / state.max_steps
         progress.seconds, self.began = progress.seconds + now - self.began, now
