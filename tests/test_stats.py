@@ -1,10 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from utils import stats
-from utils.stats import bootstrap_ci, holm, paired_test
+from utils.stats import bootstrap_ci, holm, mean_interval, paired_test, smallest_difference, unpaired_test, wilson
 
 
 def test_interval_of_an_exact_match_score():
@@ -26,10 +28,74 @@ def test_seeds_that_differ_widen_the_interval():
     assert (low, high) == pytest.approx((0.0, 1.0))
 
 
-def test_scores_that_do_not_vary_have_no_width():
-    assert bootstrap_ci([1.0, 1.0, 1.0]) == (1.0, 1.0)
+def test_wilson_by_hand():
+    # share 0: middle and half are both z²/2n = 3.841/78 = 0.04925, so high is 0.0985 / (1 + 3.841/39) = 0.0897
+    assert wilson(0.0, 39) == (0.0, pytest.approx(0.0897, abs=1e-4))
+    assert wilson(1.0, 39) == (pytest.approx(1 - 0.0897, abs=1e-4), 1.0)
+    assert wilson(0.41, 200) == pytest.approx((0.3442, 0.4792), abs=1e-4)
+    with pytest.raises(ValueError, match=r"share of 1\.5 of 3"):
+        wilson(1.5, 3)
+
+
+@pytest.mark.parametrize("n", [39, 200])
+@pytest.mark.parametrize("p", [0.02, 0.04, 0.1, 0.5, 0.9, 0.95])
+def test_an_interval_of_one_seed_holds_the_true_share_in_93_of_100_draws_or_more(n, p):
+    inside = 0.0
+    for right in range(n + 1):  # every outcome with its probability: nothing is drawn
+        low, high = mean_interval([1.0] * right + [0.0] * (n - right))
+        inside += math.comb(n, right) * p**right * (1 - p) ** (n - right) * (low <= p <= high)
+    assert inside >= 0.93
+
+
+def test_no_interval_is_a_point():
+    assert mean_interval([0.0] * 39) == wilson(0.0, 39)
+    assert mean_interval(np.zeros((39, 3))) == wilson(0.0, 39)  # three seeds are not three times as many questions
+    assert mean_interval([0.5] * 39) == wilson(0.5, 39)  # F1 that does not vary
+    once = np.zeros((39, 3))
+    once[0, 0] = 1.0
+    assert mean_interval(once)[1] > 0
     with pytest.raises(ValueError, match="at least 2"):
-        bootstrap_ci([1.0])
+        bootstrap_ci([0.3])
+
+
+def test_f1_and_several_seeds_take_the_bootstrap():
+    scores = [0.5] * 82 + [0.0] * 118
+    assert mean_interval(scores) == bootstrap_ci(scores) == pytest.approx((0.17, 0.24), abs=0.006)
+    assert mean_interval([[1.0, 0.0]] * 20 + [[1.0, 1.0]] * 20) == bootstrap_ci([[1.0, 0.0]] * 20 + [[1.0, 1.0]] * 20)
+
+
+@pytest.mark.parametrize(
+    ("n", "discordant", "smallest"),
+    [
+        (200, 0.03, 0.03),  # 6 to 0: p = 2/64
+        (200, 0.0, 0.03),  # fewer than 6 disagreements never reach .05
+        (100, 0.07, 0.07),  # 7 to 0; 6 to 1 has p = 16/128
+        (200, 0.045, 0.035),  # 8 to 1 of 9: p = 20/512 = .039, so 7 questions
+        (200, 0.25, 0.08),  # 33 to 17 of 50: p = .033; 32 to 18 has .065
+        (5, 1.0, math.inf),
+    ],
+)
+def test_the_smallest_difference_that_could_have_been_shown(n, discordant, smallest):
+    assert smallest_difference(n, discordant) == pytest.approx(smallest)
+
+
+def test_what_could_be_shown_goes_with_every_comparison():
+    assert paired_test([1] * 30 + [0] * 30, [0] * 10 + [1] * 40 + [0] * 10)["could_show"] == smallest_difference(
+        60, 0.5
+    )
+    f1 = paired_test([0.5, 0.7, 0.9, 0.6, 0.8], [0.4, 0.5, 0.6, 0.2, 0.3])
+    assert f1["could_show"] == pytest.approx((f1["high"] - f1["low"]) / 2)
+    same = paired_test([1.0] * 39, [1.0] * 39)
+    assert (same["low"], same["high"]) == (-wilson(0.0, 39)[1], wilson(0.0, 39)[1])
+
+
+def test_published_shares_take_the_two_proportion_test():
+    result = unpaired_test(0.410, 200, 0.145, 200)  # Table 3, rank 2 against rank 32
+    assert result["z"] == pytest.approx(0.265 / math.sqrt(0.2775 * 0.7225 * 2 / 200))  # 5.92
+    assert result["p_value"] == pytest.approx(3.3e-9, rel=0.02)
+    assert unpaired_test(0.145, 200, 0.100, 200)["z"] == pytest.approx(1.37, abs=0.005)
+    assert unpaired_test(0.110, 200, 0.100, 200)["z"] == pytest.approx(0.33, abs=0.005)
+    assert unpaired_test(0.0, 200, 0.0, 200)["p_value"] == 1.0
 
 
 def test_mcnemar_looks_only_at_the_questions_where_two_runs_disagree():

@@ -9,6 +9,7 @@ MODULE_LETTERS = {
     "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj",
     "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
 }  # fmt: skip
+RETIRED = ("group_by_length", "eval_batch_tokens")  # settings of older records that mean nothing now
 MAX_RANK = 1024  # above it an adapter is wider than the smaller projections of these models
 
 
@@ -69,16 +70,12 @@ class RunConfig:
     """Labels of the prompt: "en" (the paper's) or "ro"."""
     max_new_tokens: int = 64
     """Longest answer in tokens; the paper's Table 4 shows an answer cut at exactly 64."""
-    eval_batch_tokens: int = 2048
-    """Prompt tokens answered at once, padding counted; changes speed, memory and, in 16 bits, the last digits."""
     shots: int = 0
     """Solved training rows, drawn with the seed, that stand before each test question; training never shows them."""
     rslora: bool = False
     """Scale the update by alpha / sqrt(rank), which does not fade as the rank grows (Kalajdzievski, 2023)."""
     dora: bool = False
     """Learn the length of each weight column beside its direction (DoRA; Liu et al., 2024)."""
-    group_by_length: bool = False
-    """Batch rows of similar length: less padding, faster, and other batches than the default's random ones."""
 
     def __post_init__(self) -> None:
         """Fill alpha from the rank and check every field; all that is wrong is said in one message."""
@@ -90,38 +87,10 @@ class RunConfig:
         for name in ("alpha", "learning_rate"):  # 8 and 8.0 are one setting and need one run_id
             if isinstance(getattr(self, name), int) and not isinstance(getattr(self, name), bool):
                 object.__setattr__(self, name, float(getattr(self, name)))
-        problems = [text for ok, text in self._checks() if not ok]
-        if problems:
-            raise ValueError("These settings cannot run:\n- " + "\n- ".join(problems))
-
-    def _checks(self):
-        is_base, unknown = self.rank is None, [m for m in self.target_modules if m not in MODULE_LETTERS]
-        yield isinstance(self.model, str) and self.model != "", f"model is {self.model!r}; expected a model's name"
-        yield (
-            is_base or (_is_whole(self.rank, 1) and self.rank <= MAX_RANK),
-            f"rank is {self.rank!r}; expected a whole number from 1 to {MAX_RANK} (None is the base model)",
-        )
-        yield self.alpha is None or _is_positive(self.alpha), f"alpha is {self.alpha!r}; expected a number above 0"
-        yield not unknown, f"target_modules has {unknown}; expected letters out of {list(MODULE_LETTERS)}"
-        yield len(self.target_modules) > 0, "target_modules is empty; expected at least one letter, such as ('q', 'v')"
-        yield len(set(self.target_modules)) == len(self.target_modules), "target_modules names a module twice"
-        yield _is_positive(self.learning_rate), f"learning_rate is {self.learning_rate!r}; expected a number above 0"
-        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("max_new_tokens", 1), ("eval_batch_tokens", 1),
-                          ("shots", 0)):  # fmt: skip
-            value = getattr(self, name)
-            yield _is_whole(value, low), f"{name} is {value!r}; expected a whole number, {low} or more"
-        yield (
-            isinstance(self.dropout, int | float) and 0 <= self.dropout < 1,
-            f"dropout is {self.dropout!r}; expected a number from 0 up to (not including) 1",
-        )
-        yield isinstance(self.rslora, bool), f"rslora is {self.rslora!r}; expected True or False"
-        yield isinstance(self.dora, bool), f"dora is {self.dora!r}; expected True or False"
-        grouped = self.group_by_length
-        yield isinstance(grouped, bool), f"group_by_length is {grouped!r}; expected True or False"
-        yield self.loss_on in ("answer", "text"), f"loss_on is {self.loss_on!r}; expected 'answer' or 'text'"
-        yield (
-            self.prompt_language in ("en", "ro"), f"prompt_language is {self.prompt_language!r}; expected 'en' or 'ro'"
-        )  # fmt: skip
+        if found := problems(asdict(self)):
+            raise ValueError(
+                "These settings cannot run:\n- " + "\n- ".join(f"{name} {what}" for name, what in found.items())
+            )
 
     @property
     def is_base(self) -> bool:
@@ -160,18 +129,37 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "RunConfig":
-        """Return the configuration that `as_dict` wrote; an unknown field is an error that names it.
+        """Return the configuration that `as_dict` wrote; a retired field is left out, an unknown one is an error.
 
         Example: RunConfig.from_dict(config.as_dict()) == config -> True
         """
         known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(values) - known - set(RETIRED)):
             raise ValueError(f"Found unknown settings {unknown}; expected names out of {sorted(known)}.")
-        return cls(**values)
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 # The fields that matter without training.
-_ANSWERING = ("model", "prompt_language", "max_new_tokens", "eval_batch_tokens", "shots")
+_ANSWERING = ("model", "prompt_language", "max_new_tokens", "shots")
+
+
+def problems(values: dict) -> dict[str, str]:
+    """Return what is wrong with a run's settings, field by field; empty where they can run.
+
+    `values` holds RunConfig's fields by name; a field that is missing is not looked at. RunConfig raises from the same
+    rules, and the panel shows each beside its control.
+
+    Example: problems({"rank": 0})["rank"] -> "is 0; expected a whole number from 1 to 1024 (None is the base model)"
+    """
+    found = {}
+    for name, (fits, expected) in _RULES.items():
+        if name in values and not fits(values[name]):
+            found[name] = f"is {values[name]!r}; expected {expected}"
+    return found
+
+
+def _is_module_set(letters) -> bool:
+    return len(letters) > 0 and set(letters) <= set(MODULE_LETTERS) and len(set(letters)) == len(letters)
 
 
 def _is_whole(value, low: int) -> bool:
@@ -180,3 +168,31 @@ def _is_whole(value, low: int) -> bool:
 
 def _is_positive(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def _one_of(*choices):
+    return (lambda value: value in choices, " or ".join(repr(choice) for choice in choices))
+
+
+def _whole(low: int):
+    return (lambda value: _is_whole(value, low), f"a whole number, {low} or more")
+
+
+_POSITIVE = (_is_positive, "a number above 0")
+_SWITCH = (lambda value: isinstance(value, bool), "True or False")
+_RULES = {
+    "model": (lambda value: isinstance(value, str) and value != "", "a model's name"),
+    "rank": (
+        lambda value: value is None or (_is_whole(value, 1) and value <= MAX_RANK),
+        f"a whole number from 1 to {MAX_RANK} (None is the base model)",
+    ),
+    "alpha": (lambda value: value is None or _is_positive(value), "a number above 0"),
+    "target_modules": (_is_module_set, f"letters out of {', '.join(MODULE_LETTERS)}, one or more, none of them twice"),
+    "learning_rate": _POSITIVE,
+    "epochs": _whole(1), "batch_size": _whole(1), "seed": _whole(0), "max_new_tokens": _whole(1), "shots": _whole(0),
+    "dropout": (
+        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1,
+        "a number from 0 up to (not including) 1",
+    ),
+    "loss_on": _one_of("answer", "text"), "prompt_language": _one_of("en", "ro"), "rslora": _SWITCH, "dora": _SWITCH,
+}  # fmt: skip

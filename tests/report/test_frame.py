@@ -1,0 +1,104 @@
+import json
+
+import pytest
+
+from utils import paper
+from utils.records import SCHEMA_VERSION
+from utils.report.frame import as_frame, comparable, find, load_frame, measured, per_question, pooled, run_title
+
+WINNER = paper.WINNER
+
+
+def test_pooling_averages_a_configurations_seeds(record):
+    runs = [record(WINNER, right, seed=seed) for seed, right in enumerate((6, 3, 0))]
+    pool = pooled(as_frame([record(), *runs]))
+    assert pool["seeds"].tolist() == [(0,), (0, 1, 2)]
+    assert pool.loc[1, "em_strict"] == 0.5  # (1 + .5 + 0) / 3
+    assert [r["config"]["seed"] for r in pool.loc[1, "records"]] == [0, 1, 2]
+
+
+def test_a_configuration_is_found_by_any_of_its_fields(record):
+    pool = pooled(as_frame([record(), record(shots=3), record(WINNER), record(WINNER, epochs=5)]))
+    assert find(pool, None)["shots"] == 0
+    assert find(pool, {"rank": None, "shots": 3})["run_id"].startswith("base-3shot")
+    assert find(pool, WINNER)["epochs"] == 3
+    assert find(pool, WINNER | {"epochs": 5, "target_modules": ("v", "q")})["epochs"] == 5
+    assert find(pool, WINNER | {"alpha": 1}) is None
+    assert find(pool.iloc[:0], None) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"environment": {"dtype": "float32"}}, "dtype float32, not bfloat16"),
+        ({"environment": {"quantization": "nf4"}}, "quantization nf4, not none"),
+        ({"model": {"id": "h"}}, "model_id h, not g"),
+        ({"model": {"revision": "2"}}, "revision 2, not 1"),
+        ({"epochs": 5}, "epochs 5, not 3"),
+    ],
+)
+def test_work_of_another_kind_is_never_mixed_and_is_named(record, other, told):
+    runs = [record(), record(WINNER, 3), record(WINNER, 3, seed=1), record(WINNER, 6, seed=2, **other)]
+    frame = as_frame(runs)
+    assert sorted(pooled(frame)["seeds"]) == [(0,), (0, 1), (2,)]
+    kept = comparable(frame)
+    assert kept["seed"].tolist() == [0, 0, 1]
+    assert kept.attrs["complaints"] == [f"r 2 q,v 1e-4 is left out of the comparison: {told}."]
+
+
+def test_a_base_model_of_other_work_is_left_out_too(record):
+    kept = comparable(
+        as_frame([record(environment={"dtype": "float32"}), record(epochs=3), record(WINNER), record(shots=3)])
+    )
+    assert kept["dtype"].tolist() == ["bfloat16"] * 2
+    assert len(kept.attrs["complaints"]) == 2
+
+
+def test_captions_name_the_number_format(record):
+    pool = pooled(as_frame([record(WINNER, environment={"quantization": "nf4"})]))
+    assert "gemma-3-270m in bfloat16 (nf4), profile smoke, dataset bundled (12 train and 6 test rows)" in measured(pool)
+    assert run_title(pool) == "gemma-3-270m in bfloat16 (nf4), profile smoke, bundled (12 train, 6 test rows)"
+    assert measured(pool.iloc[:0]) == "Measured: nothing yet."
+
+
+def test_captions_count_seeds(frame, seeds_frame):
+    assert "n = 6 questions, seed 0; 95 % intervals over questions alone" in measured(pooled(frame))
+    assert "means over 3 seeds (0, 1, 2); 95 % intervals over questions and seeds" in measured(pooled(seeds_frame))
+    assert "means over 2 to 3 seeds" in measured(pooled(seeds_frame.iloc[:-1]))
+    assert "3 seeds" in run_title(pooled(seeds_frame))
+
+
+def test_old_records_and_unfinished_ones(record):
+    old = record(WINNER)
+    del old["environment"]["quantization"], old["memory"], old["training"]
+    for p in old["predictions"]:
+        p["reference"] = p.pop("references")[0]
+    old["config"]["group_by_length"] = True  # retired
+    stopped, broken = record(WINNER, seed=1) | {"status": "stopped"}, {"run_id": "x"}
+    frame = as_frame([old, stopped, broken, old])
+    assert len(frame) == 1
+    assert frame.loc[0, "quantization"] == "none"
+    assert per_question(old)[0] == [1, 1, 1, 0, 0, 0]
+    assert [c.split(" is left out")[0] for c in frame.attrs["complaints"]] == [stopped["run_id"], "x"]
+    with pytest.raises(ValueError, match="None of the 1 runs can be shown: .* its status is stopped"):
+        as_frame([stopped])
+
+
+def test_metrics_that_came_later_are_columns_where_they_are(record):
+    one, other = record(WINNER), record()
+    one["metrics"]["contains"] = 0.5
+    frame = as_frame([one, other])
+    assert frame.loc[0, ["em_ro", "contains"]].tolist() == [0.5, 0.5]
+    assert frame["contains"].isna().tolist() == [False, "contains" not in other["metrics"]]
+
+
+def test_a_folder_of_records(tmp_path, record):
+    with pytest.raises(FileNotFoundError, match="There are no records in .* run 03_rank_sweep"):
+        load_frame(tmp_path)
+    (tmp_path / "b.json").write_text("{", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"no records that can be read \(b.json .*\) in"):
+        load_frame(tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, **record(WINNER)}), encoding="utf-8")
+    frame = load_frame(tmp_path)
+    assert frame["em_strict"].tolist() == [0.5]
+    assert frame.attrs["complaints"][0].startswith("b.json")

@@ -1,0 +1,202 @@
+"""Settings and rows in, records out: one run, and a sweep that keeps one base model and skips what is finished."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from datasets import DatasetDict
+from peft import PeftModel
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+
+from utils.config import RunConfig
+from utils.data.rows import draw_examples, fingerprint
+from utils.environment import Environment
+from utils.experiments.generation import generate_answers
+from utils.experiments.record import about_run, build_record
+from utils.experiments.training import TrainingResult, fine_tune, training_arguments
+from utils.models.adapter import add_lora, remove_lora
+from utils.models.base import describe_model, held_base
+from utils.models.cpu import can_compile
+from utils.paper import TABLE_4_EXAMPLE
+from utils.records import adapter_folder, duration, identity, identity_of, read_record, record_path, save_record
+
+COMPILE_ROWS = 1000  # about two minutes of Gemma 3 270M on two cores; compiling itself takes half of one
+COMPILE_PARAMETERS = 10_000_000  # a toy model is faster as it is
+
+
+def run(
+    config: RunConfig,
+    data: DatasetDict,
+    environment: Environment,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    callbacks: Iterable[TrainerCallback] = (),
+    compiled: bool = False,
+) -> dict:
+    """Do one run and return its saved record: adapter added, trained, asked every test question and Table 4's, removed.
+
+    The record goes to environment.runs / "records", the adapter beside it to "adapters" under the same name. The base
+    model is the one this process holds, unless one is passed in; it comes back as it was, also when the run fails. A
+    loss that is not a number leaves a record with status "failed", which no table or figure shows.
+
+    Example: run(RunConfig(model="gemma-3-270m", rank=2), load_qa("bundled"), detect("demo"))["metrics"]["n"] -> 200
+    """
+    if model is None:
+        model, tokenizer = held_base(config.model, environment)
+    check_writable(environment.runs)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    adapted = model
+    try:
+        trained = TrainingResult()
+        if not config.is_base:
+            adapted = add_lora(model, config)
+            arguments = training_arguments(config, environment)
+            trained = fine_tune(adapted, tokenizer, data["train"], config, arguments, callbacks, compiled)
+        return record_run(config, data, environment, adapted, tokenizer, trained)
+    except FloatingPointError as error:
+        failed = {**about_run(config, data, environment, adapted), "status": "failed", "error": str(error)}
+        save_record(failed, environment.runs / "records")
+        raise
+    finally:
+        if adapted is not model:
+            remove_lora(adapted)
+
+
+def record_run(
+    config: RunConfig,
+    data: DatasetDict,
+    environment: Environment,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    trained: TrainingResult,
+) -> dict:
+    """Ask a trained (or base) model every test question and Table 4's, save its adapter and record, return the record.
+
+    Example: record_run(config, data, environment, model, tokenizer, fine_tune(...))["metrics"]["em_strict"] -> 0.41
+    """
+    examples = draw_examples(data["train"], config.shots, config.seed)
+    start = time.perf_counter()
+    predictions = generate_answers(model, tokenizer, data["test"], config, examples)
+    seconds = time.perf_counter() - start
+    table_4 = generate_answers(model, tokenizer, [TABLE_4_EXAMPLE], config, examples)[0]
+    record = build_record(config, data, environment, model, predictions, table_4, trained, seconds)
+    if not config.is_base:
+        save_adapter(model, adapter_folder(environment.runs, record["run_id"], identity_of(record)))
+    save_record(record, environment.runs / "records")
+    return record
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write an adapter as PEFT's checkpoint; the folder appears whole, in the place of what was there.
+
+    Example: save_adapter(model, adapter_folder(runs, run_id, identity))
+    """
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
+    try:
+        model.save_pretrained(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def sweep(
+    configs: Iterable[RunConfig],
+    data: DatasetDict,
+    environment: Environment,
+    seeds: Iterable[int] = (),
+    say: Callable[[str], None] = tqdm.write,
+) -> list[dict]:
+    """Return the record of every configuration, in order; what is finished is read, the rest is run.
+
+    With `seeds` there is a record for each of them, all configurations of one seed before the next; without, every
+    configuration keeps its own seed. A run is finished where its record has the same identity: settings, rows, model
+    and its revision, number format. Configurations that stand twice are run once. On a CPU with a C++ compiler the
+    layers are compiled where that pays. A run whose loss is not a number is said, its record is marked, and the sweep
+    goes on.
+
+    Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
+    """
+    configs = list(configs)
+    if seeds := tuple(seeds):  # the base model is the same for every seed, unless chance draws its examples
+        repeated = [c if c.is_base and not c.shots else replace(c, seed=s) for s in seeds for c in configs]
+        configs = list(dict.fromkeys(repeated))
+    if not configs:
+        raise ValueError("The sweep is empty: expected at least one configuration.")
+    if len({config.model for config in configs}) > 1:
+        raise ValueError("A sweep compares configurations of one model; found several models in it.")
+    done = {c: found for c in dict.fromkeys(configs) if (found := finished_record(c, data, environment))}
+    if done:
+        say(f"{len(done)} of {len(set(configs))} runs are finished and are read: " + ", ".join(c.run_id for c in done))
+    waiting = [config for config in dict.fromkeys(configs) if config not in done]
+    if not waiting:
+        return [done[config] for config in configs]
+    model, tokenizer = held_base(waiting[0].model, environment)
+    rows = sum(len(data["train"]) * config.epochs for config in waiting if not config.is_base)
+    compiled = rows >= COMPILE_ROWS and model.num_parameters() > COMPILE_PARAMETERS and can_compile(environment.device)
+    for config in (bar := tqdm(waiting, desc="runs", unit="run")):
+        bar.set_postfix_str(config.run_id)
+        try:
+            done[config] = run(config, data, environment, model, tokenizer, compiled=compiled)
+        except FloatingPointError:
+            done[config] = read_record(_path(config, data, environment))
+            say(f"{config.run_id}: failed. {done[config]['error']}")
+            continue
+        timing = done[config]["timing"]
+        say(f"{config.run_id}: {scores(done[config])}, {duration(timing['train_seconds'] + timing['answer_seconds'])}")
+    return [done[config] for config in configs]
+
+
+def finished_record(config: RunConfig, data: DatasetDict, environment: Environment) -> dict | None:
+    """Return the record of this very work where there is one, else None.
+
+    Example: finished_record(config, data, environment) is None -> True before the first run
+    """
+    path = _path(config, data, environment)
+    try:
+        record = read_record(path) if path.exists() else {}
+    except ValueError:
+        return None  # a damaged file: the run is done again, and takes its place
+    return record if record.get("status") == "finished" else None
+
+
+def scores(record: dict) -> str:
+    """Return a record's scores in one line, with what must be known about them.
+
+    Example: scores(record) -> "EM 0.410, F1 0.552, n = 200"
+    """
+    if record["status"] == "failed":
+        return "failed"
+    metrics, prompts = record["metrics"], record.get("prompts", {})
+    over = f", {prompts['over_limit']} prompts over {prompts['limit']} tokens" if prompts.get("over_limit") else ""
+    skipped = f", {record['skipped_steps']} steps skipped by gradient scaling" if record.get("skipped_steps") else ""
+    return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}{over}{skipped}"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise an OSError that says what to do where nothing can be written to a folder: before training, not after it.
+
+    Example: check_writable(detect("smoke").runs)
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.probe"
+        probe.write_bytes(bytes(1024))
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"Nothing can be written to {folder} ({error.strerror}), where the run would be recorded. Free some space, or "
+            "choose another folder with the environment variable RUNS."
+        ) from None
+
+
+def _path(config: RunConfig, data: DatasetDict, environment: Environment) -> Path:
+    dtype, model = environment.format_for(config.model)[0], describe_model(config.model)
+    told = identity(config.as_dict(), fingerprint(data), model, dtype, environment.quantization)
+    return record_path(environment.runs / "records", config.run_id, told)

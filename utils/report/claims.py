@@ -1,0 +1,180 @@
+"""The paper's claims put to the records, and to its own published numbers; every table corrected for its size."""
+
+import numpy as np
+import pandas as pd
+
+from utils import paper
+from utils.records import run_name
+from utils.report.frame import by_seed, find, measured, pooled
+from utils.report.style import captioned
+from utils.stats import LEVEL, holm, paired_test, unpaired_test, wilson
+
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
+UNCLEAR, NOT_RUN = "not distinguishable at this n", "not run"
+
+
+def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's claims (paper.CLAIMS) in its words, each with its verdict and the comparison that decided it.
+
+    A comparison is found where its p-value, after Holm's correction over the whole table, is below 0.05 and its
+    interval leaves out 0. A claim is supported where all its comparisons are found in its favour, contradicted where
+    one is found against it; the row shows the least favourable one. "could show" is the smallest difference that so
+    many questions could have shown there, uncorrected (stats.paired_test). `frame` holds runs that `comparable` kept.
+
+    Example: verdicts(frame).set_index("claim").loc["Rank 2 is the best rank", "verdict"]
+    """
+    pool = pooled(frame)
+    found = {repr(c): _compare(pool, *c) for claim in paper.CLAIMS for c in claim["comparisons"]}
+    _correct(done := [result for result in found.values() if result])
+    rows = []
+    for claim in paper.CLAIMS:
+        shares = claim.get("trainable_percent")
+        row = _shares(shares) if shares else _decide([found[repr(c)] for c in claim["comparisons"]])
+        rows.append({"claim": claim["claim"], "the paper's words": claim["quote"], **row})
+    columns = [
+        "claim",
+        "the paper's words",
+        "compared",
+        "metric",
+        "difference",
+        "95 %",
+        "p (Holm)",
+        "could show",
+        "verdict",
+    ]
+    table = pd.DataFrame(rows, columns=columns).astype({"difference": float, "p (Holm)": float, "could show": float})
+    could = "“could show”: the smallest difference that a comparison by itself, uncorrected, could have shown."
+    table.attrs["caption"] = f"The paper's claims. {measured(pool)} {_corrected(done)} {could}"
+    return table
+
+
+def comparisons(frame: pd.DataFrame, metric: str = "em") -> pd.DataFrame:
+    """Return every configuration against the base model and against the paper's winner, paired by question.
+
+    Columns: configuration, against, difference, low, high, p, p (Holm), n, seeds. `metric` is "em" or "f1".
+
+    Example: comparisons(frame).query("against == 'base'")["difference"].min()
+    """
+    pool, rows = pooled(frame), []
+    for against, fields in (("base", None), ("winner", paper.WINNER)):
+        other = find(pool, fields)
+        for _, run in pool[pool["rank"].notna()].iterrows():
+            if other is not None and run["run_id"] != other["run_id"] and (result := _paired(metric, [run], [other])):
+                rows.append({"configuration": run_name(run), "against": against, **result})
+    _correct(rows)
+    columns = ["configuration", "against", "difference", "low", "high", "p", "p (Holm)", "n", "seeds"]
+    table = pd.DataFrame([row | {"p": row["p_value"]} for row in rows], columns=columns)
+    table.attrs["caption"] = (
+        f"{'Exact match' if metric == 'em' else 'Token F1'} of each configuration less that of the base model and of the "
+        f"paper's winner ({run_name(paper.WINNER)}). {measured(pool)} {_corrected(rows)}"
+    )
+    return table
+
+
+def is_found(result: dict | pd.Series) -> bool:
+    """Return whether a difference can be told from none: corrected p-value below 0.05, and 0 outside the interval.
+
+    Example: is_found({"p (Holm)": 0.01, "low": 0.02, "high": 0.1}) -> True
+    """
+    return bool(result["p (Holm)"] < LEVEL and not result["low"] <= 0 <= result["high"])
+
+
+def published_scores() -> pd.DataFrame:
+    """Return every published score: exact match with Wilson's 95 % interval (n = 200), token F1, and the gap between them.
+
+    F1 has no interval: its spread over the questions was not published.
+
+    Example: published_scores().loc[1, ["EM", "95 %", "gap"]].tolist() -> [0.395, "0.33–0.46", 0.119] (rank 1)
+    """
+    rows = {}  # by table and name, for Tables 3 and 6 share a configuration
+    for fields in (None, *paper.table_3_grid(), *paper.table_5_grid(), *paper.table_6_grid()):
+        name = "base" if fields is None else run_name(fields)
+        for row in paper.published(fields):
+            low, high = wilson(row["em"], paper.TEST_ROWS)
+            scores = {"EM": row["em"], "95 %": f"{low:.2f}–{high:.2f}", "F1": row["f1"], "gap": row["f1"] - row["em"]}
+            rows[row["table"], name] = {"table": row["table"], "configuration": name, **scores}
+    what = "exact match with Wilson's 95 % interval, token F1, and the gap between the two."
+    return captioned(list(rows.values()), f"What the paper published, n = {paper.TEST_ROWS}: {what}")
+
+
+def published_claims() -> pd.DataFrame:
+    """Return what the published exact matches alone can bear: each comparison of the paper's claims, not paired by question.
+
+    A configuration that two tables publish is taken from the table it is compared within; against the base model each of
+    its values stands. Columns: claim, compared, table, difference, z, p, p (Holm), verdict.
+
+    Example: published_claims().query("compared == 'r 2 q,v 1e-4 − r 32 q,v 1e-4'")["z"].round(1).tolist() -> [5.9]
+    """
+    rows, n = {}, paper.TEST_ROWS
+    for claim in paper.CLAIMS:
+        for metric, better, worse in claim["comparisons"]:
+            if metric != "em" or claim["ours"]:
+                continue
+            compared = " − ".join("base" if side[0] is None else run_name(side[0]) for side in (better, worse))
+            for one in paper.published(better[0]):
+                for other in paper.published(worse[0]):
+                    if one["table"] == other["table"] or worse[0] is None:
+                        row = {"claim": claim["claim"], "compared": compared, "table": one["table"]}
+                        rows.setdefault((compared, one["table"]), row | unpaired_test(one["em"], n, other["em"], n))
+    _correct(list(rows.values()))
+    table = pd.DataFrame(rows.values()).rename(columns={"p_value": "p"})
+    signs = np.where(table["difference"] > 0, SUPPORTED, CONTRADICTED)
+    table["verdict"] = np.where(table["p (Holm)"] < LEVEL, signs, UNCLEAR)
+    table.attrs["caption"] = (
+        f"The paper's exact matches compared as two shares of {n} questions each (two-proportion z test): which questions "
+        f"were right is not published, so nothing can be paired, and one training run says nothing of seeds. {_corrected(rows)}"
+    )
+    return table
+
+
+def _compare(pool: pd.DataFrame, metric: str, better: list[dict | None], worse: list[dict | None]) -> dict | None:
+    sides = [[find(pool, fields) for fields in side] for side in (better, worse)]
+    if any(run is None for side in sides for run in side):
+        return None
+    result = _paired(metric, *sides)
+    names = [run_name(s[0]) if len(s) == 1 else f"mean of {run_name(s[0])} … {run_name(s[-1])}" for s in sides]
+    return result and {"compared": " − ".join(names), "metric": metric, **result}
+
+
+def _paired(metric: str, better: list[pd.Series], worse: list[pd.Series]) -> dict | None:
+    seeds = set.intersection(*(set(run["seeds"]) for run in (*better, *worse) if pd.notna(run["rank"])))
+    if not seeds:
+        return None
+
+    def scores(run):
+        pairs = zip(run["seeds"], run["records"], strict=True)
+        records = [record for seed, record in pairs if seed in seeds or pd.isna(run["rank"])]
+        return by_seed(records)[("em", "f1").index(metric)]
+
+    return paired_test(*(np.mean([scores(run) for run in side], axis=0) for side in (better, worse)))
+
+
+def _correct(results: list[dict]) -> None:
+    for result, p in zip(results, holm([result["p_value"] for result in results]), strict=True):
+        result["p (Holm)"] = p
+
+
+def _decide(results: list[dict | None]) -> dict:
+    done = [result for result in results if result]
+    against = [result for result in done if is_found(result) and result["difference"] < 0]
+    unclear = [result for result in done if not is_found(result)]
+    if not against and len(done) < len(results):
+        return {"compared": f"{len(done)} of {len(results)} comparisons have been run", "verdict": NOT_RUN}
+    shown = min(against or unclear or done, key=lambda result: result["difference"])
+    of = f" (the least of {len(results)})" if len(results) > 1 else ""
+    verdict = CONTRADICTED if against else UNCLEAR if unclear else SUPPORTED
+    row = shown | {"95 %": f"{shown['low']:+.2f} to {shown['high']:+.2f}", "could show": shown["could_show"]}
+    return row | {"compared": shown["compared"] + of, "verdict": verdict}
+
+
+def _shares(published: tuple[dict, ...]) -> dict:
+    wrong = 0
+    for row in published:
+        trainable = paper.trainable_parameters(row["rank"])
+        wrong += round(100 * trainable / (paper.BASE_PARAMETERS + trainable), 4) != row["trainable_percent"]
+    compared = f"six ranks of Llama 3.2 3B, counted from its shape to four decimals: {wrong} differ"
+    return {"compared": compared, "verdict": CONTRADICTED if wrong else SUPPORTED}
+
+
+def _corrected(results) -> str:
+    return f"p-values corrected by Holm's method for {len(results)} comparisons."

@@ -1,0 +1,200 @@
+"""Records in, the rows that tables and figures compare out: a run or a configuration each, and its scores by question."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.config import RunConfig
+from utils.metrics import exact_match, token_f1
+from utils.records import load_records, run_name
+
+# What two runs must share to be compared at all, and what training must share to be one experiment.
+WORK = ["data_fingerprint", "model_id", "revision", "dtype", "quantization"]
+_ANSWERING = [*WORK, "model", "prompt_language", "max_new_tokens", "shots"]
+_TRAINING = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
+
+
+def load_frame(folder: Path) -> pd.DataFrame:
+    """Return a folder's finished runs, a row each, as `as_frame` describes; attrs["complaints"] says what was left out.
+
+    Example: load_frame(Path("figures/reference/full")).query("rank == 2")["em_strict"]
+    """
+    records, complaints = load_records(Path(folder))
+    if not records:
+        found = f" that can be read ({complaints[0].rstrip('.')})" if complaints else ""
+        raise FileNotFoundError(
+            f"There are no records{found} in {folder}; run 03_rank_sweep and 04_target_module_sweep first, or name a "
+            "folder that holds some."
+        )
+    frame = as_frame(records)
+    frame.attrs["complaints"] = complaints + frame.attrs["complaints"]
+    return frame
+
+
+def as_frame(records: Sequence[dict]) -> pd.DataFrame:
+    """Return the finished records as a frame, a row each; a run that stands twice is kept once.
+
+    Columns: run_id, every RunConfig field, every metric (em_strict ... em_ro, contains where it was taken), n,
+    trainable, total, trainable_percent, train_seconds, answer_seconds, samples_per_second, peak_memory_gib, profile,
+    device, data, data_fingerprint, model_id, revision, dtype, quantization, record (the whole). The base model's rank
+    is NaN. attrs["complaints"] has a sentence for each run that is not shown.
+
+    Example: as_frame(sweep(configs, data, environment))["em_strict"].max()
+    """
+    rows, complaints = [], []
+    for record in records:
+        status = record.get("status", "finished")
+        try:
+            if status == "finished":
+                rows.append(_flat(record))
+            else:
+                complaints.append(f"{record['run_id']} is left out: its status is {status}.")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            complaints.append(f"{record.get('run_id', 'A record')} is left out ({type(error).__name__}: {error}).")
+    if not rows:
+        raise ValueError(f"None of the {len(records)} runs can be shown: {' '.join(complaints) or 'there are none.'}")
+    frame = pd.DataFrame(rows).drop_duplicates(["run_id", *WORK], ignore_index=True)
+    frame.attrs["complaints"] = complaints
+    return frame
+
+
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the largest set of runs that differ in nothing but rank, alpha, modules, learning rate and seed.
+
+    A folder fills with runs on other rows, of other models, formats or epochs; one table or figure must not mix them.
+    The base model's run belongs to the set with its model, data and decoding. attrs["complaints"] names what is left
+    out, and in what it differs.
+
+    Example: comparable(load_frame(folder))["epochs"].nunique() -> 1
+    """
+    if frame.empty:
+        return frame
+    adapted, same = frame[frame["rank"].notna()], [*_ANSWERING, *_TRAINING]
+    groups = (
+        frame.groupby(_ANSWERING, sort=False, dropna=False)
+        if adapted.empty
+        else adapted.groupby(same, sort=False, dropna=False)
+    )
+    largest = max((group for _, group in groups), key=len).iloc[0]
+    differs = pd.DataFrame({name: _differs(frame[name], largest[name]) for name in same})
+    differs.loc[frame["rank"].isna(), _TRAINING] = False  # the base model is not trained
+    out = differs.any(axis=1)
+    kept = frame[~out].sort_values("rank", na_position="first", kind="stable", ignore_index=True)
+    told = []
+    for index, run in frame[out].iterrows():
+        what = [f"{name} {run[name]}, not {largest[name]}" for name in same if differs.loc[index, name]]
+        told.append(f"{run_name(run)} is left out of the comparison: {'; '.join(what)}.")
+    kept.attrs["complaints"] = [*frame.attrs.get("complaints", []), *told]
+    return kept
+
+
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per configuration, whatever its seed: numbers averaged over the seeds that were run, base first.
+
+    Runs on other rows, of another model or format are other configurations. `seeds` lists the seeds and `records` their
+    records in that order; `record` is the first one's.
+
+    Example: pooled(as_frame(sweep(configs, data, environment, seeds=(0, 1, 2)))).loc[0, "seeds"] -> (0, 1, 2)
+    """
+    settings, rows = [*WORK, *(f.name for f in fields(RunConfig) if f.name != "seed")], []
+    order = ["rank", "shots", "trainable", "learning_rate", "seed"]
+    ordered = frame.sort_values(order, na_position="first", kind="stable")
+    for _, runs in ordered.groupby(settings, sort=False, dropna=False):
+        row = runs.iloc[0].to_dict() | runs.select_dtypes("number").mean().to_dict()
+        rows.append(row | {"seeds": tuple(runs["seed"]), "records": list(runs["record"])})
+    return pd.DataFrame(rows, columns=[*frame.columns, "seeds", "records"]).drop(columns="seed")
+
+
+def find(pool: pd.DataFrame, fields: dict | None) -> pd.Series | None:
+    """Return the configuration with these fields (None: the base model) out of `pooled`, None where it is not there.
+
+    Example: find(pooled(frame), paper.WINNER | {"epochs": 5})["em_strict"] -> 0.41
+    """
+    same = pd.Series(True, index=pool.index)
+    for name, value in ({"rank": None} if fields is None else fields).items():
+        modules = name == "target_modules"
+        same &= ~_differs(pool[name].map(set) if modules else pool[name], set(value) if modules else value)
+    return pool[same].iloc[0] if same.any() else None
+
+
+def per_question(record: dict, norm: str = "strict") -> tuple[list[float], list[float]]:
+    """Return exact match and token F1 of every question of a record, in the dataset's order.
+
+    Example: em, f1 = per_question(record)
+    """
+    pairs = [(p["answer"], p.get("references") or [p["reference"]]) for p in record["predictions"]]
+    return [exact_match(a, r, norm) for a, r in pairs], [token_f1(a, r, norm) for a, r in pairs]
+
+
+def by_seed(records: Sequence[dict], norm: str = "strict") -> tuple[np.ndarray, np.ndarray]:
+    """Return exact match and token F1 of several seeds' records, each of the shape (questions, seeds).
+
+    Example: mean_interval(by_seed(pooled(frame).loc[0, "records"])[0])
+    """
+    em, f1 = zip(*(per_question(record, norm) for record in records), strict=True)
+    return np.transpose(em), np.transpose(f1)
+
+
+def measured(pool: pd.DataFrame) -> str:
+    """Return the sentence a caption needs: which model, number format, rows, norm and seeds a pooled frame is from.
+
+    Example: measured(pooled(frame)) -> "Measured: gemma-3-270m in bfloat16, ... 95 % intervals over questions alone."
+    """
+    if pool.empty:
+        return "Measured: nothing yet."
+    last = pool.iloc[-1]
+    adapted = pool[pool["rank"].notna()] if pool["rank"].notna().any() else pool  # the base model has one seed at most
+    data, seeds = last["record"]["data"], sorted({seed for some in adapted["seeds"] for seed in some})
+    fewest = adapted["seeds"].map(len).min()
+    over = f"seed {seeds[0]}; 95 % intervals over questions alone."
+    if len(seeds) > 1:
+        count = len(seeds) if fewest == len(seeds) else f"{fewest} to {len(seeds)}"
+        over = f"means over {count} seeds ({', '.join(map(str, seeds))}); 95 % intervals over questions and seeds."
+    return (
+        f"Measured: {_model(last)}, profile {last['profile']}, dataset {last['data']} ({data['train_rows']} train and "
+        f"{data['test_rows']} test rows), strict norm, n = {last['n']:.0f} questions, {over}"
+    )
+
+
+def run_title(pool: pd.DataFrame) -> str:
+    """Return what a figure of a pooled frame shows: model and format, profile, dataset with its rows, seeds if several.
+
+    Example: run_title(pooled(frame)) -> "gemma-3-270m in bfloat16, profile demo, bundled (78 train, 39 test rows)"
+    """
+    if pool.empty:
+        return "nothing measured yet"
+    last = pool.iloc[-1]
+    data, seeds = last["record"]["data"], f", {len(last['seeds'])} seeds" if len(last["seeds"]) > 1 else ""
+    rows = f"{data['name']} ({data['train_rows']} train, {data['test_rows']} test rows)"
+    return f"{_model(last)}, profile {last['profile']}, {rows}{seeds}"
+
+
+def _model(run: pd.Series) -> str:
+    quantized = f" ({run['quantization']})" if run["quantization"] not in (None, "none") else ""
+    return f"{run['model']} in {run['dtype']}{quantized}"
+
+
+def _differs(column: pd.Series, value) -> pd.Series:
+    if value is None or value != value:  # None in a record, NaN in a frame
+        return column.notna()
+    return column.map(lambda own: own != value)
+
+
+def _flat(record: dict) -> dict:
+    model, machine, timing, data = (record.get(part) or {} for part in ("model", "environment", "timing", "data"))
+    return {
+        "run_id": record["run_id"],
+        **asdict(RunConfig.from_dict(record["config"])),
+        **record["metrics"],
+        **{name: model.get(name) for name in ("total", "trainable", "trainable_percent")},
+        **{name: timing.get(name) for name in ("train_seconds", "answer_seconds", "samples_per_second")},
+        "peak_memory_gib": (record.get("memory") or {}).get("peak_bytes", float("nan")) / 2**30,
+        "data": data["name"], "data_fingerprint": data["fingerprint"],
+        "model_id": model.get("id"), "revision": model.get("revision"),
+        **{name: machine.get(name) for name in ("profile", "device", "dtype")},
+        "quantization": machine.get("quantization") or "none",
+        "record": record,
+    }  # fmt: skip

@@ -1,0 +1,106 @@
+"""What all figures and tables share: colours, an empty figure, labels large enough to read, a table as HTML or text."""
+
+import html
+import textwrap
+import zlib
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+# Okabe and Ito's palette: told apart with any colour vision.
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#666666"
+WIDTH, SIZE = 7.2, 10.5  # inches and points: where a page shows a figure 400 pixels wide, letters are 8 pixels high
+
+
+def subplots(*shape, height: float = 3.8, **options):
+    """Return pyplot's figure and axes, closed: a notebook then shows the figure once, not again at the end of its cell.
+
+    Example: figure, axes = subplots(1, 2, sharey=True)
+    """
+    figure, axes = plt.subplots(*shape, figsize=(WIDTH, height), layout="constrained", **options)
+    plt.close(figure)
+    return figure, axes
+
+
+def set_labels(axis, x: str, y: str, title: str = "") -> None:
+    """Name both axes, and the panel where it has a title, and take the frame off the other two sides.
+
+    Example: set_labels(axis, "rank", "exact match")
+    """
+    axis.set_xlabel(x, fontsize=SIZE)
+    axis.set_ylabel(y, fontsize=SIZE)
+    axis.tick_params(labelsize=SIZE)
+    axis.set_title(title, fontsize=SIZE)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def finish(figure: Figure, title: str, axis=None, order=None) -> Figure:
+    """Set the figure's title and, where an axis is given, that axis's legend below all panels; return the figure.
+
+    `order` is a key that sorts the legend's labels.
+
+    Example: return finish(figure, run_title(pool), axes[0])
+    """
+    figure.suptitle(textwrap.fill(title, 84), fontsize=SIZE, parse_math=False)  # a file's name may hold dollars
+    if axis is not None:
+        handles, labels = axis.get_legend_handles_labels()
+        named = dict(zip(labels[::-1], handles[::-1], strict=True))  # of a label's several marks the first
+        labels = sorted(named, key=order or labels.index)
+        handles = [named[label] for label in labels]
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=SIZE)
+    return figure
+
+
+def styled(table: pd.DataFrame) -> Styler:
+    """Return the table as a notebook shows it: caption above, three decimals, a dash where there is no value, text left.
+
+    What a cell holds is shown as text, never taken for HTML.
+
+    Example: styled(table_3(frame))
+    """
+    numbers = {column: f"{{:.{_digits(column)}f}}" for column in table.select_dtypes("floating").columns}
+    looks = {"caption": "caption-side: top; text-align: left; white-space: normal; max-width: 60em"}
+    looks |= {f".col{table.columns.get_loc(c)}": "text-align: left; vertical-align: top" for c in _texts(table)}
+    view = table.reset_index(drop=True).style.format(numbers, na_rep="–", escape="html")
+    view = view.format_index(escape="html", axis="columns").hide(axis="index")
+    view = view.set_table_styles([{"selector": where, "props": props} for where, props in looks.items()])
+    view = view.set_uuid(
+        f"{zlib.crc32(as_text(table).encode()):08x}"
+    )  # the same table gives the same HTML, run after run
+    return view.set_caption(html.escape(table.attrs["caption"])) if "caption" in table.attrs else view
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """Return the table for a terminal, its caption on the line above.
+
+    Example: print(as_text(table_6(frame)))
+    """
+    numbers = {column: f"{{:.{_digits(column)}f}}".format for column in table.select_dtypes("floating").columns}
+    shown = table.assign(
+        **{column: table[column].astype(object).where(table[column].notna(), "–") for column in _texts(table)}
+    )
+    text = shown.to_string(index=False, na_rep="–", formatters=numbers)
+    return f"{table.attrs['caption']}\n{text}" if "caption" in table.attrs else text
+
+
+def captioned(rows: list[dict], caption: str) -> pd.DataFrame:
+    """Return rows as a table with its caption; a column of numbers stays one where all its values are missing.
+
+    Example: captioned([{"rank": 2, "EM, measured": None}], "Table 3.")
+    """
+    table = pd.DataFrame(rows)
+    numbers = [c for c in table.columns if c.startswith(("EM, ", "F1, ", "trainable %"))]
+    table = table.astype(dict.fromkeys(numbers, "float64"))
+    table.attrs["caption"] = caption
+    return table
+
+
+def _digits(column: str) -> int:
+    return 4 if "trainable" in column else 3
+
+
+def _texts(table: pd.DataFrame) -> list[str]:
+    return [column for column in table.columns if not pd.api.types.is_numeric_dtype(table[column])]
