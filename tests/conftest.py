@@ -69,13 +69,13 @@ def records(grid, data, environment):
 def seeds_frame(grid, records, data, environment):
     """The same sweep with three seeds; the first one's runs are done."""
     from utils.experiments import sweep
-    from utils.records import as_frame, comparable
+    from utils.report.frame import as_frame, comparable
 
     return comparable(as_frame(sweep(grid, data, environment, say=lambda line: None, seeds=(0, 1, 2))))
 
 
 @pytest.fixture(scope="session")
 def frame(records):
-    from utils.records import as_frame, comparable
+    from utils.report.frame import as_frame, comparable
 
     return comparable(as_frame(records))

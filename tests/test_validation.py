@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
+from utils.validation import answer_kind, words
 
 from utils import data as data_module
 from utils.data import load_qa, validate_qa
-from utils.validation import answer_kind, words
 
 GOOD = {
     "text": "Poetul Mihai Eminescu s-a născut în anul 1850 la Botoșani și a murit în 1889 la București.",

@@ -34,17 +34,19 @@ def build_completion(answer: str) -> str:
 def extract_answer(generation: str) -> str | None:
     """Return the text before the first newline, stripped; None where nothing is left (paper, section 4).
 
-    Where the model's output still begins with the prompt (decoded whole, so it starts with "Context:"), the
-    answer starts after the prompt's own answer label, which stands on the line after the question. Labels that
-    the model goes on to invent on later lines never count.
+    Where the model's output still begins with the prompt (decoded whole), the answer starts after that prompt's own
+    answer label. An echo is known by its label and its question line, so an answer that begins with the word
+    "Context:" stays one. Labels that the model goes on to invent on later lines never count.
 
     Example: extract_answer(" pleșuv\\nQuestion: Ce?\\nAnswer: altul") -> "pleșuv"
     """
-    if generation.lstrip().startswith("Context:"):  # an echoed prompt: the earliest question-then-answer is its own
-        own = re.search(r"\n(?:Question:[^\n]*\nAnswer:|Întrebare:[^\n]*\nRăspuns:)", generation)
-        if own is None:
-            return None  # cut before its answer line
-        generation = generation[own.end() :]
+    for context, question, answer in LABELS.values():
+        echo = re.match(rf"\s*{context}[^\n]*\n{question}[^\n]*(?:\n|$)(?P<label>{answer})?", generation)
+        if echo:
+            if echo["label"] is None:
+                return None  # cut before its answer line
+            generation = generation[echo.end() :]
+            break
     return re.split(r"[\r\n]", generation, maxsplit=1)[0].strip() or None
 
 

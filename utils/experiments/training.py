@@ -174,6 +174,7 @@ def _train(model, tokenizer, examples, config, arguments, callbacks, batch_size)
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
         callbacks=[log, *callbacks],
     )
+    log.accelerator = trainer.accelerator
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     trainer.train()
@@ -244,13 +245,10 @@ def loss_advice(loss: float, step: int, learning_rate: float) -> str:
 
 class _LossLog(TrainerCallback):
     def __init__(self):
-        self.loss, self.skipped, self.optimizer = [], 0, None
-
-    def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
-        self.optimizer = optimizer
+        self.loss, self.skipped, self.accelerator = [], 0, None
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.skipped += bool(getattr(self.optimizer, "step_was_skipped", False))  # accelerate's optimizer knows
+        self.skipped += self.accelerator.optimizer_step_was_skipped
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and "loss" in logs:

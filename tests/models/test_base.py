@@ -1,8 +1,23 @@
+import dataclasses
+import gc
+import json
+import weakref
+
 import pytest
 import torch
 
 from utils.config import RunConfig
-from utils.models import add_lora, llama_3b_on_meta, load_base, load_tokenizer, remove_lora
+from utils.models import (
+    add_lora,
+    held_base,
+    llama_3b_on_meta,
+    load_base,
+    load_tokenizer,
+    release_base,
+    remove_lora,
+    trainable_parameters,
+)
+from utils.models.base import describe_model, source_of
 from utils.paper import BASE_PARAMETERS, TABLE_3, TOTAL_PARAMETERS_RANK_32
 
 
@@ -12,6 +27,7 @@ def test_llama_3b_gives_table_3s_percentages(published):
     assert model.num_parameters() == BASE_PARAMETERS
     trainable, total = add_lora(model, RunConfig("llama-3.2-3b", published["rank"])).get_nb_trainable_parameters()
     assert round(100 * trainable / total, 4) == published["trainable_percent"]
+    assert trainable == trainable_parameters(published["rank"])  # by arithmetic on the shape
     if published["rank"] == 32:
         assert total == TOTAL_PARAMETERS_RANK_32
 
@@ -100,3 +116,58 @@ def test_a_tokenizer_that_pads_with_its_end_token_gets_another(tokenizer, tmp_pa
     ending.pad_token = ending.eos_token
     ending.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path)).pad_token == "<pad>"
+
+
+def test_arithmetic_counts_what_peft_adds_to_every_projection():
+    letters = ("q", "k", "v", "o", "gate", "up", "down")
+    model = add_lora(llama_3b_on_meta(), RunConfig("llama-3.2-3b", 6, target_modules=letters))
+    assert model.get_nb_trainable_parameters()[0] == trainable_parameters(6, letters)
+
+
+def test_a_model_whose_numbers_overflow_is_refused(base, tokenizer, environment, tmp_path):
+    """Gemma 3 in float16, in small: a residual stream past 65,504 makes every logit not a number."""
+    with torch.no_grad():
+        base.model.embed_tokens.weight.fill_(60_000.0)
+        base.model.layers[0].mlp.down_proj.weight.fill_(60_000.0)
+        base.model.layers[0].self_attn.o_proj.weight.fill_(60_000.0)
+    base.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(FloatingPointError, match="not finite in float16.*DTYPE to bfloat16 or float32"):
+        load_base(str(tmp_path), dataclasses.replace(environment, dtype="float16"))
+
+
+def test_one_base_model_is_held_and_another_takes_its_place(environment):
+    model, _ = held_base("tiny-llama", environment)
+    assert held_base("tiny-llama", environment)[0] is model
+    first = weakref.ref(model)
+    del model
+    other, _ = held_base("tiny-llama", dataclasses.replace(environment, dtype="bfloat16"))
+    gc.collect()
+    assert first() is None
+    assert other.dtype == torch.bfloat16
+    add_lora(other, RunConfig("tiny-llama"))  # as an interrupted run may leave it
+    fresh, _ = held_base("tiny-llama", dataclasses.replace(environment, dtype="bfloat16"))
+    assert not any("lora_" in name for name, _ in fresh.named_modules())
+    release_base()
+
+
+def test_a_models_revision_is_known_before_it_is_loaded(base, tmp_path):
+    assert describe_model("gemma-3-270m")["revision"].startswith("a5fd3b62")
+    assert source_of("owner/model@abc123").revision == "abc123"
+    base.save_pretrained(tmp_path)
+    before = describe_model(str(tmp_path))
+    assert describe_model(str(tmp_path)) == before
+    with torch.no_grad():
+        base.model.norm.weight[0] += 1
+    base.save_pretrained(tmp_path)
+    assert describe_model(str(tmp_path))["revision"] != before["revision"]
+
+
+def test_code_that_a_checkpoint_brings_along_is_never_run(environment, tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "evil", "auto_map": {"AutoModelForCausalLM": "evil.Model"}})
+    )
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(OSError, match="could not be loaded as a causal language model"):
+        load_base(str(tmp_path), environment)
+    assert not (tmp_path / "ran").exists()

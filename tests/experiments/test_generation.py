@@ -1,10 +1,9 @@
-import dataclasses
-
 import pytest
 import torch
 
 from utils.config import RunConfig
-from utils.generation import generate_answers, stop_ids
+from utils.experiments import generation
+from utils.experiments.generation import generate_answers, stop_ids
 from utils.models import load_base, load_tokenizer
 
 
@@ -13,15 +12,17 @@ def gemma(environment):
     return load_base("gemma-3-270m", environment), load_tokenizer("gemma-3-270m")
 
 
-def test_batches_of_one_and_of_many_give_the_same_answers_in_float32(gemma, data):
+def test_batches_of_one_and_of_many_give_the_same_answers_in_float32(gemma, data, monkeypatch):
     model, tokenizer = gemma
     assert model.dtype == torch.float32
-    config = RunConfig("gemma-3-270m", rank=None, max_new_tokens=12, eval_batch_tokens=1)
+    config = RunConfig("gemma-3-270m", rank=None, max_new_tokens=12)
+    monkeypatch.setitem(generation.TOKEN_BUDGET, "cpu", 1)
     alone = generate_answers(model, tokenizer, data["test"], config)
-    together = generate_answers(model, tokenizer, data["test"], dataclasses.replace(config, eval_batch_tokens=512))
+    monkeypatch.setitem(generation.TOKEN_BUDGET, "cpu", 512)
+    together = generate_answers(model, tokenizer, data["test"], config)
     assert [p.generation for p in alone] == [p.generation for p in together]
     assert [p.index for p in together] == list(range(6))
-    assert [p.reference for p in together] == data["test"]["answer"]
+    assert [p.references[0] for p in together] == data["test"]["answer"]
     assert any(p.answer for p in alone)
 
 
@@ -79,9 +80,17 @@ def test_out_of_memory_answers_fewer_rows_at_once(base, tokenizer, data, monkeyp
 def test_a_batch_holds_no_more_prompt_tokens_than_the_budget(base, tokenizer, data, monkeypatch):
     sizes, generate = [], base.generate
     monkeypatch.setattr(base, "generate", lambda **named: sizes.append(named["input_ids"].shape) or generate(**named))
-    config = RunConfig("tiny-llama", rank=None, max_new_tokens=1, eval_batch_tokens=700)
+    config = RunConfig("tiny-llama", rank=None, max_new_tokens=1)
+    monkeypatch.setitem(generation.TOKEN_BUDGET, "cpu", 700)
     answers = generate_answers(base, tokenizer, data["test"], config)
     assert sum(rows for rows, _ in sizes) == 6
     assert 1 < len(sizes) < 6
     assert all(rows * tokens <= 700 for rows, tokens in sizes)
     assert [p.question for p in answers] == data["test"]["question"]
+
+
+def test_logits_that_are_not_numbers_are_an_error_and_no_answer(base, tokenizer, data):
+    with torch.no_grad():
+        base.model.layers[0].mlp.down_proj.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="not numbers.*DTYPE"):
+        generate_answers(base, tokenizer, data["test"], RunConfig("tiny-llama", rank=None, max_new_tokens=2))

@@ -3,13 +3,41 @@ import math
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch.profiler import ProfilerActivity, profile
-from transformers import DataCollatorForSeq2Seq, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    DataCollatorForSeq2Seq,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+    TrainerCallback,
+)
 
 from utils.config import RunConfig
-from utils.generation import generate_answers
-from utils.models import add_lora, load_base, load_tokenizer
-from utils.training import IGNORED, AnswerTrainer, fine_tune, tokenize_row, training_arguments
+from utils.environment import detect
+from utils.experiments import training
+from utils.experiments.generation import generate_answers
+from utils.experiments.training import (
+    IGNORED,
+    AnswerTrainer,
+    answer_loss,
+    is_out_of_memory,
+    tokenize_row,
+    training_arguments,
+)
+from utils.models import add_lora, load_base, load_tokenizer, remove_lora
+
+
+def fine_tune(model, tokenizer, rows, config, callbacks=()):
+    where = dataclasses.replace(detect("smoke"), device="cpu")
+    return training.fine_tune(model, tokenizer, rows, config, training_arguments(config, where), callbacks)
+
 
 CONFIG = RunConfig("tiny-llama", rank=8, target_modules=("q", "v", "o", "up", "down"), learning_rate=1e-2, epochs=12)
 
@@ -45,8 +73,7 @@ def test_the_answer_only_head_gives_the_loss_and_gradients_of_the_full_one(base,
             if "lora_B" in name:
                 p.normal_(std=0.1)
     batch = batch_of(list(data["train"])[:4], tokenizer, config)
-    trainer = AnswerTrainer(model=model, args=training_arguments(config, "cpu", torch.float32))
-    ours = trainer.compute_loss(model, dict(batch))
+    ours = answer_loss(model.get_base_model(), batch)
     full = model(**batch).loss  # Hugging Face's own: all logits, then the mean over label tokens
     assert ours.item() == pytest.approx(full.item(), rel=1e-5)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -134,11 +161,90 @@ def test_no_rows_is_an_error(base, tokenizer, data):
         fine_tune(add_lora(base, CONFIG), tokenizer, data["train"].select([]), CONFIG)
 
 
-def test_half_precision_scales_gradients_on_a_gpu_only():
-    assert training_arguments(CONFIG, "cuda", torch.float16).fp16 is True
-    assert training_arguments(CONFIG, "cuda", torch.bfloat16).fp16 is False
-    assert training_arguments(CONFIG, "cpu", torch.bfloat16).fp16 is False
-    assert training_arguments(CONFIG, "cpu", torch.bfloat16).bf16 is False  # the weights are bf16 already
+def test_half_precision_on_a_cpu_is_trained_without_scaling(environment):
+    for dtype in ("float16", "bfloat16"):
+        arguments = training_arguments(CONFIG, dataclasses.replace(environment, dtype=dtype))
+        assert (arguments.fp16, arguments.bf16) == (False, False)  # the weights are 16 bits wide already
+
+
+def test_every_wording_of_out_of_memory_is_known():
+    for said in (
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate",
+        "CUDA out of memory.",
+    ):
+        assert is_out_of_memory(RuntimeError(said))
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_an_adapter_is_never_trained_twice(base, tokenizer, data):
+    model = add_lora(base, CONFIG)
+    fine_tune(model, tokenizer, data["train"].select(range(4)), CONFIG)
+    with pytest.raises(ValueError, match="trained already"):
+        fine_tune(model, tokenizer, data["train"].select(range(4)), CONFIG)
+
+
+def test_steps_that_gradient_scaling_skips_are_counted_and_too_many_fail_the_run(base, tokenizer, data, monkeypatch):
+    """GradScaler's way on a CPU: accelerate's optimizer leaves a step out and says so."""
+    taken, overflows = AcceleratedOptimizer.step, [1]
+
+    def overflowing(self, closure=None):
+        overflows[0] -= 1
+        self._is_overflow = overflows[0] >= 0
+        if not self._is_overflow:
+            taken(self, closure)
+
+    monkeypatch.setattr(AcceleratedOptimizer, "step", overflowing)
+    config = RunConfig("tiny-llama", rank=2, epochs=3)
+    model = add_lora(base, config)
+    assert fine_tune(model, tokenizer, data["train"], config).skipped_steps == 1
+    base, overflows[0] = remove_lora(model), 3
+    with pytest.raises(FloatingPointError, match="skipped 3 of 9 optimizer steps"):
+        fine_tune(add_lora(base, config), tokenizer, data["train"], config)
+
+
+FAMILIES = {
+    "Llama": (LlamaConfig, {}), "Mistral": (MistralConfig, {}), "Qwen2": (Qwen2Config, {}),
+    "Qwen3": (Qwen3Config, {"head_dim": 8}), "Gemma2": (Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 0.05}),
+    "Gemma3": (Gemma3TextConfig, {"head_dim": 8}), "Phi3": (Phi3Config, {}),
+    "Granite": (GraniteConfig, {"logits_scaling": 8.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_is_the_models_own_whatever_it_does_to_its_logits(family):
+    kind, special = FAMILIES[family]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(
+        kind(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2, **special)
+    ).float().eval()  # fmt: skip
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(3)  # away from the flat start, where a cap would not bite
+    ids = torch.randint(3, 64, (3, 12))
+    labels = torch.where(torch.arange(12) > 7, ids, IGNORED)
+    labels[0, 10:] = IGNORED
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    with torch.no_grad():
+        assert answer_loss(model, batch).item() == pytest.approx(model(**batch).loss.item(), abs=1e-5)
+
+
+def test_fused_projections_are_refused_by_name():
+    model = AutoModelForCausalLM.from_config(
+        Phi3Config(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            pad_token_id=0,
+        )
+    )
+    with pytest.raises(
+        ValueError, match=r"no projections q, v; its linear layers are .*fused in gate_up_proj, qkv_proj"
+    ):
+        add_lora(model, RunConfig("phi"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -4,10 +4,9 @@ import sys
 import pytest
 import torch
 
-from utils import checkpoints
-from utils.checkpoints import gemma_folder, llama3_tokenizer, tiny_tokenizer
-from utils.generation import stop_ids
-from utils.models import load_base, load_tokenizer
+from utils.experiments.generation import stop_ids
+from utils.models import embedded, load_base, load_tokenizer
+from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_tokenizer
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_an_interrupted_conversion_is_never_taken_for_a_model(packaged, monkeypa
         (target / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "_convert", interrupted)
+    monkeypatch.setattr(embedded, "_convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
         gemma_folder("standin", hashlib.sha256(b"GGUF").hexdigest())
     assert list(packaged.iterdir()) == []
@@ -49,7 +48,7 @@ def test_a_missing_package_says_what_to_install(packaged):
 
 def test_gemma_is_converted_once_and_loads_whole(environment, monkeypatch):
     folder = gemma_folder()
-    monkeypatch.setattr(checkpoints, "_convert", None)  # a second conversion would fail
+    monkeypatch.setattr(embedded, "_convert", None)  # a second conversion would fail
     model = load_base("gemma-3-270m", environment)
     assert model.num_parameters() == 268_098_176
     assert model.dtype == torch.float32

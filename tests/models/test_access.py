@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from utils.environment import ROOT
-from utils.hub import check_access, model_card
+from utils.models.access import check_access
 
 TOKEN = "hf_" + "secret" * 5
 ANSWERS = {
@@ -52,7 +52,7 @@ def ask(endpoint, repository, token, tmp_path):
     """Call check_access in a process of its own, where the library reads its settings anew."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)} | ({"HF_TOKEN": token} if token else {})
-    code = f"from utils.hub import check_access\ncheck_access({repository!r})"
+    code = f"from utils.models.access import check_access\ncheck_access({repository!r})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert TOKEN not in done.stdout + done.stderr
     return done.stderr.strip().splitlines()[-1] if done.returncode else "granted"
@@ -79,12 +79,3 @@ def test_no_network_is_a_third_message(tmp_path):
 def test_offline_a_model_that_is_not_in_the_cache_is_named():
     with pytest.raises(ConnectionError, match=r"No network: .*nobody/nothing.*MODEL = 'gemma-3-270m'"):
         check_access("nobody/nothing")
-
-
-def test_the_model_card_is_filled_from_the_record(records):
-    card = model_card(records[2])
-    assert card.startswith("---\nbase_model: random weights, for tests\nlibrary_name: peft\nlanguage: ro\n")
-    assert "| adapter | rank 2, alpha 8, modules q, v: 896 parameters |" in card
-    assert "12 rows of bundled, 3 epochs, batch 4, learning rate 0.0001, seed 0" in card
-    assert "n = 6 test rows of bundled" in card
-    assert "`Answer:` with nothing after it" in card

@@ -1,0 +1,179 @@
+import dataclasses
+
+import pytest
+import torch
+
+from utils.config import PROFILES, RunConfig
+from utils.data import draw_examples, fingerprint, load_qa
+from utils.experiments import finished_record, run, runs, scores, sweep
+from utils.models import held_base, release_base
+from utils.paper import TABLE_4_EXAMPLE
+from utils.prompt import build_completion, build_prompt
+from utils.records import adapter_folder, identity_of, save_record
+from utils.report.frame import as_frame
+
+DONE = {
+    "status": "finished",
+    "timing": {"train_seconds": 0, "answer_seconds": 0},
+    "metrics": {"em_strict": 0, "f1_strict": 0, "n": 6},
+}
+
+
+def test_a_sweep_runs_each_configuration_once_and_reads_what_is_finished(tmp_path, environment, data, monkeypatch):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    config = RunConfig("tiny-llama", max_new_tokens=4, epochs=1)
+    said = []
+    first = sweep([config.base(), config, config], data, there, say=said.append)
+    assert len(said) == 2  # a line a run: what stands twice is done once
+    assert first[1] == first[2]
+    said.clear()
+    release_base()
+    monkeypatch.setattr(runs, "held_base", None)  # nothing left to run, nothing to load
+    again = sweep([config.base(), config], data, there, say=said.append)
+    assert said == [f"2 of 2 runs are finished and are read: {config.base().run_id}, {config.run_id}"]
+    assert [r["predictions"] for r in again] == [r["predictions"] for r in first[:2]]
+
+
+def test_seeds_repeat_every_configuration_but_the_base_model(tmp_path, environment, data, monkeypatch):
+    def counted(config, *_, **__):
+        return {"run_id": config.run_id, "seed": config.seed, **DONE}
+
+    monkeypatch.setattr(runs, "run", counted)
+    there = dataclasses.replace(environment, runs=tmp_path)
+    config, shown = RunConfig("tiny-llama"), RunConfig("tiny-llama", rank=None, shots=1)
+    found = sweep([config.base(), shown, config], data, there, seeds=(3, 4), say=lambda line: None)
+    assert [r["seed"] for r in found] == [0, 3, 3, 4, 4]
+
+
+def test_other_rows_or_numbers_are_another_run(environment, data, records, grid):
+    assert finished_record(grid[1], data, environment)["run_id"] == grid[1].run_id
+    assert finished_record(grid[1], load_qa("bundled", 12, 6, seed=1), environment) is None
+    assert finished_record(grid[1], data, dataclasses.replace(environment, dtype="float16")) is None
+    assert finished_record(grid[1], data, dataclasses.replace(environment, quantization="nf4")) is None
+
+
+def test_a_damaged_record_is_done_again(tmp_path, environment, data, records, grid):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    path = save_record(records[1], tmp_path / "records")
+    assert finished_record(grid[1], data, there) is not None
+    path.write_text(path.read_text()[:-100])
+    assert finished_record(grid[1], data, there) is None
+
+
+def test_an_interrupt_anywhere_leaves_the_base_clean_and_the_next_run_working(tmp_path, environment, data, monkeypatch):
+    there, config = dataclasses.replace(environment, runs=tmp_path), RunConfig("tiny-llama", epochs=1, max_new_tokens=2)
+    for place in ("fine_tune", "generate_answers", "save_adapter", "save_record"):
+
+        def interrupted(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(runs, place, interrupted)
+            run(config, data, there)
+        model, _ = held_base("tiny-llama", there)
+        assert not any("lora_" in name for name, _ in model.named_modules())
+        assert not list((tmp_path / "records").glob("*"))
+    assert run(config, data, there)["status"] == "finished"
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path, environment, data, monkeypatch):
+    (tmp_path / "file").write_text("")
+    there = dataclasses.replace(environment, runs=tmp_path / "file" / "runs")
+    monkeypatch.setattr(runs, "fine_tune", None)
+    with pytest.raises(OSError, match="Nothing can be written to .*RUNS"):
+        run(RunConfig("tiny-llama"), data, there)
+
+
+def test_a_record_holds_the_whole_run(records, grid, data, environment):
+    record = records[2]
+    assert record["config"] == grid[2].as_dict()
+    assert record["data"] == {
+        "name": "bundled", "test_name": "bundled", "train_rows": 12, "test_rows": 6, "fingerprint": fingerprint(data),
+    }  # fmt: skip
+    assert record["environment"]["profile"] == "smoke"
+    assert record["environment"]["packages"]["torch"] == torch.__version__
+    assert len(record["training"]) == 9  # 12 rows, batch 4, 3 epochs
+    assert record["timing"]["train_seconds"] > 0
+    assert record["memory"]["peak_bytes"] > 2**20
+    assert [p["references"][0] for p in record["predictions"]] == data["test"]["answer"]
+    assert record["table_4"]["question"] == TABLE_4_EXAMPLE["question"]
+    assert record["metrics"]["n"] == 6
+    assert records[0]["model"]["trainable"] == 0
+    folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
+    assert (folder / "adapter_model.safetensors").exists()
+
+
+def test_examples_stand_before_every_question(tmp_path, environment, data, base, tokenizer):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    lengths = []
+    for shots in (0, 1, 3):
+        config = RunConfig("tiny-llama", rank=None, shots=shots, max_new_tokens=2, seed=1)
+        lengths.append([p["prompt_tokens"] for p in run(config, data, there, base, tokenizer)["predictions"]])
+    example = draw_examples(data["train"], 1, seed=1)[0]
+    shown = build_prompt(example["text"], example["question"]) + build_completion(example["answer"]) + "\n\n"
+    more = len(tokenizer(shown, add_special_tokens=False).input_ids)
+    assert [b - a for a, b in zip(*lengths[:2], strict=True)] == pytest.approx([more] * 6, abs=1)  # tokens may merge
+    assert min(lengths[2]) > max(lengths[1])
+
+
+def test_prompts_over_the_limit_are_counted_and_never_cut(tmp_path, environment, data, base, tokenizer, monkeypatch):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    config = RunConfig("tiny-llama", rank=None, max_new_tokens=2)
+    record = run(config, data, there, base, tokenizer)
+    lengths = sorted(p["prompt_tokens"] for p in record["predictions"])
+    assert record["prompts"] == {"longest": lengths[-1], "limit": 2046, "over_limit": 0}  # 2048 positions, 2 new tokens
+    assert "over" not in scores(record)
+    monkeypatch.setitem(PROFILES, "smoke", dataclasses.replace(PROFILES["smoke"], prompt_tokens=lengths[1]))
+    short = run(config, data, there, base, tokenizer)
+    assert short["prompts"] == {"longest": lengths[-1], "limit": lengths[1], "over_limit": 4}
+    assert scores(short).endswith(f"n = 6, 4 prompts over {lengths[1]} tokens")
+    assert [p["generation"] for p in short["predictions"]] == [p["generation"] for p in record["predictions"]]
+
+
+def test_a_failed_run_leaves_no_record_and_the_base_model_as_it_was(
+    tmp_path, environment, data, base, tokenizer, monkeypatch
+):
+    before = {name: p.clone() for name, p in base.named_parameters()}
+    there = dataclasses.replace(environment, runs=tmp_path)
+
+    def fails(*arguments):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(runs, "fine_tune", fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(RunConfig("tiny-llama"), data, there, base, tokenizer)
+    assert not list(tmp_path.rglob("*.json"))
+    after = dict(base.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_loss_that_is_not_a_number_marks_its_record_and_the_sweep_goes_on(tmp_path, environment, data, monkeypatch):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    fine, wild = (RunConfig("tiny-llama", rank=rank, epochs=1, max_new_tokens=4) for rank in (1, 2))
+    train = runs.fine_tune
+
+    def diverges(model, tokenizer, rows, config, *rest):
+        if config == wild:
+            with torch.no_grad():
+                next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
+        return train(model, tokenizer, rows, config, *rest)
+
+    monkeypatch.setattr(runs, "fine_tune", diverges)
+    said = []
+    records = sweep([wild, fine], data, there, say=said.append)
+    assert [record["status"] for record in records] == ["failed", "finished"]
+    assert "Lower the learning rate" in records[0]["error"]
+    assert any("failed. The loss became nan at step 1" in line for line in said)
+    assert as_frame(records)["run_id"].tolist() == [fine.run_id]  # no table shows the failed one
+    monkeypatch.setattr(runs, "fine_tune", train)
+    assert sweep([wild], data, there, say=said.append)[0]["status"] == "finished"  # and it is run again
+    with pytest.raises(ValueError, match="None of the 1 runs can be shown: .* its status is failed"):
+        as_frame(records[:1])
+
+
+def test_a_sweep_says_what_it_cannot_do(data, environment):
+    with pytest.raises(ValueError, match="empty"):
+        sweep([], data, environment)
+    with pytest.raises(ValueError, match="one model"):
+        sweep([RunConfig("tiny-llama"), RunConfig("gemma-3-270m")], data, environment)
