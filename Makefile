@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 BENCH_INSTALLED := $(VENV)/bench-installed
 COLAB ?= .venv-colab
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-colab bench notebooks badges lab lint clean
+.PHONY: help setup reproduce test test-long test-colab bench notebooks badges lab lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,11 +23,14 @@ $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
 reproduce: $(INSTALLED) ## run all notebooks (demo profile) and print tables 3 to 6, published beside measured
 	@$(RUN) -m utils reproduce
 
-test: $(INSTALLED) ## run the tests, among them all notebooks in the smoke profile
-	@$(RUN) -m pytest
+test: $(INSTALLED) ## run the tests but for what is slow by nature
+	@$(RUN) -m pytest -m "not long"
 
-bench: $(BENCH_INSTALLED) ## time training beside stock TRL and HF Trainer: table, JSON, figure (installs TRL on first use)
-	@HF_HUB_DISABLE_TELEMETRY=1 $(RUN) -m utils bench $(if $(ROWS),--rows $(ROWS))
+test-long: $(INSTALLED) test-colab ## the slow ones: the series in fresh kernels, browser, nf4, long properties, Colab's versions
+	@$(RUN) -m pytest -m long
+
+bench: $(BENCH_INSTALLED) ## time training beside stock TRL and HF Trainer: table and JSON (installs TRL on first use)
+	@HF_HUB_DISABLE_TELEMETRY=1 $(RUN) -m tests.benchmark
 
 $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-bench.txt
@@ -40,12 +43,12 @@ badges: $(INSTALLED) ## point the Colab badges at a fork: make badges REPO=owner
 	@$(RUN) -m utils badges $(if $(REPO),--repository $(REPO)) $(if $(BRANCH),--branch $(BRANCH))
 
 test-colab: $(COLAB)/installed ## run setup cell, notebooks and tests under stock Colab's package versions
-	@# Stock Colab again: an old torchao that peft refuses, and no bitsandbytes.
+	@# Stock Colab again: an old torchao that peft refuses, no bitsandbytes, none of the embedded packages in sight.
 	@$(COLAB)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchao==0.10.0
 	@$(COLAB)/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes bitsandbytes 2>/dev/null || true
 	@# First and alone: the other tests prepare the environment, and then there is nothing left to mend.
 	@PYTHONPATH=$(CURDIR)/tests/colab $(COLAB)/bin/python -m pytest tests/test_colab.py
-	@PYTHONPATH=$(CURDIR)/tests/colab $(COLAB)/bin/python -m pytest tests --deselect tests/test_colab.py
+	@PYTHONPATH=$(CURDIR)/tests/colab $(COLAB)/bin/python -m pytest tests/test_notebooks.py tests/experiments tests/models tests/panel/test_panel.py
 
 $(COLAB)/installed: requirements-colab.txt
 	@echo "Installing stock Colab's versions into $(COLAB): a minute or two, once."

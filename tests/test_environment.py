@@ -26,12 +26,21 @@ def pretend_gpu(monkeypatch, capability, name="Tesla T4", gib=15):
 )
 def test_a_gpu_takes_the_full_profile_and_the_format_its_capability_has(monkeypatch, capability, dtype, reason):
     monkeypatch.delenv("PROFILE", raising=False)
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "secret" * 5)
     pretend_gpu(monkeypatch, capability)
     found = detect()
     assert (found.device, found.profile, found.model, found.dataset) == ("cuda", "full", "llama-3.2-3b", "hub")
     assert found.dtype == dtype
     assert reason in found.dtype_reason
     assert found.gpu == f"Tesla T4, 15 GiB, compute capability {capability[0]}.{capability[1]}"
+
+
+def test_a_gpu_without_a_token_takes_the_ungated_copy_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(environments, "_no_token", lambda: True)
+    pretend_gpu(monkeypatch, (8, 0))
+    found = detect("full")
+    assert (found.model, found.dataset) == ("llama-3.2-3b-ungated", "hub")
+    assert "unsloth/Llama-3.2-3B" in capsys.readouterr().out
 
 
 def test_without_a_gpu_the_demo_runs_on_the_embedded_model(monkeypatch):

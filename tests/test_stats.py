@@ -147,7 +147,7 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
 # What the intervals and p-values promise, checked by drawing data of which the truth is known, 1,000 times.
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_interval_holds_the_true_mean_in_95_of_100_draws():
     rng = np.random.default_rng(0)
     inside = 0
@@ -157,7 +157,7 @@ def test_the_interval_holds_the_true_mean_in_95_of_100_draws():
     assert 930 <= inside <= 970
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("metric", ["exact match", "token F1"])
 def test_no_difference_is_called_one_in_at_most_6_of_100_draws(metric, monkeypatch):
     monkeypatch.setattr(stats, "bootstrap_ci", lambda *_, **__: (0.0, 0.0))  # not looked at here, and takes its time

@@ -1,8 +1,6 @@
-"""Run the notebooks from the command line (reproduce, notebooks), time training beside stock trainers (bench), or point
-the Colab badges at a fork (badges)."""
+"""Run the notebooks from the command line (reproduce, notebooks), or point the Colab badges at a fork (badges)."""
 
 import argparse
-import importlib.util
 import os
 import re
 import subprocess
@@ -15,63 +13,37 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from utils.environment import ROOT, Environment, detect, prepare, shorten
-from utils.records import comparable, load_records
-from utils.tables import as_text, table_3, table_4, table_5, table_6
+from utils.environment import ROOT, detect, shorten
+from utils.records import duration
+from utils.report import as_text, comparable, load_frame, table_3, table_4, table_5, table_6
 
 
 def main() -> int:
     """Read the command line and do what it says; the exit code is 0 where every notebook ran to its end."""
     parser = argparse.ArgumentParser(prog="python -m utils", description=__doc__)
-    parser.add_argument("command", choices=("reproduce", "notebooks", "bench", "badges"))
+    parser.add_argument("command", choices=("reproduce", "notebooks", "badges"))
     parser.add_argument("--repository", help="badges: owner/name on GitHub; default: the git remote")
     parser.add_argument("--branch", help="badges: default: the branch that is checked out")
-    parser.add_argument("--rows", type=int, default=24, help="bench: rows that are counted; default: 24")
     arguments = parser.parse_args()
-    command = arguments.command
-    if command == "badges":
-        repository, branch = arguments.repository, arguments.branch
-        if not (repository and branch):
-            found = origin(ROOT) if repository is None else (repository, "main")
-            repository, branch = repository or found[0], branch or found[1]
-        set_badges(repository, branch, ROOT)
-        print(f"Badges and setup cells open {repository}, branch {branch}.")
+    if arguments.command == "badges":
+        found = origin(ROOT) if arguments.repository is None else (arguments.repository, "main")
+        set_badges(arguments.repository or found[0], branch := arguments.branch or found[1], ROOT)
+        print(f"Badges and setup cells open {arguments.repository or found[0]}, branch {branch}.")
         return 0
-    if command == "bench":  # the demo profile's model on a GPU too: the full one's cannot be had without an account
-        return run_bench(detect(os.environ.get("PROFILE") or "demo"), arguments.rows)
     environment = detect()
     os.environ["PROFILE"] = environment.profile  # the notebooks' kernels inherit it
-    target = environment.runs / "notebooks" if command == "reproduce" else ROOT / "notebooks"
+    reproduce = arguments.command == "reproduce"
     before = len(list((environment.runs / "records").glob("*.json")))
-    if not run_notebooks(target, environment.profile):
+    if not run_notebooks(environment.runs / "notebooks" if reproduce else ROOT / "notebooks", environment.profile):
         return 1
-    if command == "reproduce":
-        frame = comparable(load_records(environment.runs / "records"))
+    if reproduce:
+        frame = comparable(load_frame(environment.runs / "records"))
         for table in (table_3, table_4, table_5, table_6):
             print(f"\n{as_text(table(frame))}")
         if before:
             print(f"\n{before} finished runs were found and skipped; delete their records to run them again.")
         print(f"\nRecords, adapters, figures and executed notebooks: {shorten(environment.runs)}/")
     return 0
-
-
-def run_bench(environment: Environment, rows: int) -> int:
-    """Time the trainers, print what was found, write it to figures/; the exit code is 0 where the losses agree.
-
-    Example: run_bench(detect("demo"), 24) -> 0
-    """
-    if importlib.util.find_spec("trl") is None:
-        print("TRL is not installed, and the others are compared with it: make bench installs it.", file=sys.stderr)
-        return 1
-    from utils.bench import bench  # here, because it takes seconds to import and the other commands need none of it
-    from utils.bench_report import losses_agree, save, table, verdict
-
-    prepare()
-    record = bench(environment, rows)
-    print(f"\n{table(record).to_string(index=False)}\n\n{verdict(record)}")
-    save(record, ROOT / "figures")
-    print("Written: figures/reference/bench.json and figures/bench.png.")
-    return 0 if losses_agree(record) else 1
 
 
 def run_notebooks(target: Path, profile: str) -> bool:
@@ -96,12 +68,12 @@ def run_notebooks(target: Path, profile: str) -> bool:
             client.execute()
         except CellExecutionError as error:
             nbformat.write(notebook, failed := target / f"{path.stem}.failed.ipynb")
-            print(f"failed: {error.ename}: {error.evalue}\nThe notebook as far as it came: {failed}")
+            print(f"failed: {error.ename}: {error.evalue}\nThe notebook as far as it came: {shorten(failed)}")
             return False
         notebook.metadata.pop("widgets", None)  # without its state GitHub calls the notebook invalid
         nbformat.write(notebook, target / path.name)
         now = time.perf_counter()
-        print(f"{now - begun:.0f} s ({(now - start) / 60:.1f} min in all)", flush=True)
+        print(f"{now - begun:.0f} s ({duration(now - start)} in all)", flush=True)
     return True
 
 

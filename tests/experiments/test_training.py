@@ -23,14 +23,8 @@ from utils.config import RunConfig
 from utils.environment import detect
 from utils.experiments import training
 from utils.experiments.generation import generate_answers
-from utils.experiments.training import (
-    IGNORED,
-    AnswerTrainer,
-    answer_loss,
-    is_out_of_memory,
-    tokenize_row,
-    training_arguments,
-)
+from utils.experiments.loss import IGNORED, AnswerTrainer, answer_loss
+from utils.experiments.training import is_out_of_memory, tokenize_row, training_arguments
 from utils.models import add_lora, load_base, load_tokenizer, remove_lora
 
 

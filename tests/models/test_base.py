@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from transformers.utils import logging
 
 from utils.config import RunConfig
 from utils.models import (
@@ -161,6 +162,11 @@ def test_a_models_revision_is_known_before_it_is_loaded(base, tmp_path):
         base.model.norm.weight[0] += 1
     base.save_pretrained(tmp_path)
     assert describe_model(str(tmp_path))["revision"] != before["revision"]
+
+
+def test_downloads_keep_their_bars(environment):
+    load_base("gemma-3-270m", environment)  # a load from disk is silent, and leaves the switch as it was
+    assert logging.is_progress_bar_enabled()
 
 
 def test_code_that_a_checkpoint_brings_along_is_never_run(environment, tmp_path):
