@@ -52,5 +52,5 @@ def test_2_the_setup_cell_mends_it_and_touches_nothing_else():
     assert version("torchao") is None
     assert version("bitsandbytes") is not None
     assert {package: version(package) for package in before} == before
-    again = python(setup + "\nimport utils.environment as e\ne._pip = None\ne.prepare()\nprint('quiet')")
+    again = python(setup + "\nimport utils.colab as e\ne._pip = None\ne.prepare()\nprint('quiet')")
     assert again.stdout == "quiet\n", again.stderr  # nothing left to do: pip is not even called

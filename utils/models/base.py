@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from utils.environment import Environment
-from utils.models.access import check_access, hub_reachable, hub_revision
+from utils.environment import Environment, hub_reachable
+from utils.models.access import check_access, hub_revision
 from utils.models.cpu import attention_for, keep_freed_memory
 from utils.models.embedded import GEMMA_SHA256, gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
 
