@@ -3,21 +3,18 @@
 `make bench` runs it; figures/reference/bench.json keeps one entry a kind of CPU. The ratios are the claim, not the seconds.
 """
 
-import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import datasets
 import pandas as pd
-import psutil
 import torch
 import torch.nn.functional as F
 from greenlet import getcurrent, greenlet
@@ -29,11 +26,10 @@ from utils.data import load_qa
 from utils.environment import ROOT, Environment, detect, prepare
 from utils.experiments import fine_tune, tokenize_row, training_arguments
 from utils.experiments.record import about_run
-from utils.models import add_lora, load_base, load_tokenizer, lora_config
-from utils.models.base import load_stock
+from utils.models.adapter import add_lora, lora_config
+from utils.models.base import load_base, load_stock, load_tokenizer
 from utils.models.cpu import can_compile
 from utils.prompt import build_completion, build_prompt
-from utils.report.style import BLUE, GREEN, ORANGE, PURPLE, finish, set_labels, subplots
 
 WARM_UP, STEPS = 3, 20  # the first steps allocate and compile; a median of fewer than 20 moves with the rows' lengths
 # Of a loss, at any step. In float32 the trainers agree to 1e-5 (Gemma 3 270M, bundled rows). bfloat16 keeps 8 bits: a logit
@@ -44,27 +40,17 @@ Case = namedtuple("Case", "environment tokenizer rows config")  # what every tra
 
 
 class Pause(TrainerCallback):
-    """Stand still when all is ready and after each step's log, and hand the loss to whoever asked for the step."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        getcurrent().parent.switch(None)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in logs:
-            getcurrent().parent.switch(logs["loss"])
-
-
-def in_turns(train: Callable, case: Case) -> Iterator:
-    """Yield None when a trainer stands ready, then each step's loss, and at last the settings that `train` returns.
+    """Stand still when all is ready and after each step, and hand its loss to whoever asked for the step.
 
     The trainer's own loop runs, in a greenlet: a thread would bring OpenMP workers and a heap of its own.
     """
-    job = greenlet(train)
-    said = job.switch(case, Pause())
-    while not job.dead:
-        yield said
-        said = job.switch()
-    yield said
+
+    def on_train_begin(self, *args, **kwargs):
+        getcurrent().parent.switch(None)
+
+    def on_log(self, *args, logs, **kwargs):
+        if "loss" in logs:
+            getcurrent().parent.switch(logs["loss"])
 
 
 def train_trl(case: Case, pause: Pause, **changes) -> dict:
@@ -79,8 +65,8 @@ def train_trl(case: Case, pause: Pause, **changes) -> dict:
     )  # fmt: skip
     told = [{"prompt": build_prompt(r["text"], r["question"]), "completion": build_completion(r["answer"])} for r in case.rows]  # fmt: skip
     trainer = SFTTrainer(
-        load_stock(config.model, environment), arguments, processing_class=case.tokenizer, peft_config=lora_config(config),
-        train_dataset=datasets.Dataset.from_list(told), callbacks=[pause],
+        load_stock(config.model, environment), arguments, processing_class=case.tokenizer, callbacks=[pause],
+        train_dataset=datasets.Dataset.from_list(told), peft_config=lora_config(config),
     )  # fmt: skip
     for row, theirs in zip(case.rows, trainer.train_dataset, strict=True):
         ours = tokenize_row(row, case.tokenizer, config)
@@ -94,10 +80,10 @@ def train_trl(case: Case, pause: Pause, **changes) -> dict:
 
 def train_stock(case: Case, pause: Pause) -> dict:
     """Train with Hugging Face's Trainer and PEFT, the model's own loss on the logits of all positions."""
-    model, arguments = load_stock(case.config.model, case.environment), training_arguments(case.config, case.environment)
-    tokenized = [tokenize_row(row, case.tokenizer, case.config) for row in case.rows]
-    model = add_lora(model, case.config)
-    trainer = Trainer(model, arguments, DataCollatorForSeq2Seq(case.tokenizer), tokenized, callbacks=[pause])
+    model = add_lora(load_stock(case.config.model, case.environment), case.config)
+    arguments, collator = training_arguments(case.config, case.environment), DataCollatorForSeq2Seq(case.tokenizer)
+    rows = [tokenize_row(row, case.tokenizer, case.config) for row in case.rows]
+    trainer = Trainer(model, arguments, collator, rows, callbacks=[pause])
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return {"attention": model.config._attn_implementation}
@@ -111,48 +97,46 @@ def train_ours(case: Case, pause: Pause, compiled: bool = False) -> dict:
 
 
 def trainers_for(environment: Environment) -> dict[str, Callable]:
-    """Return the table's trainers; TRL tuned has no gradient checkpointing, and bf16 autocast only where the weights are."""
+    """Return the table's trainers; TRL tuned keeps its activations, and autocasts only where the weights are bfloat16."""
     tuned = partial(train_trl, gradient_checkpointing=False, bf16=environment.dtype == "bfloat16")
     found = {"TRL, its defaults": train_trl, "TRL, tuned": tuned, STOCK: train_stock, "ours, one adapter": train_ours}
-    compiled = can_compile(environment.device)
-    return found | ({"ours, one adapter, compiled": partial(train_ours, compiled=True)} if compiled else {})
+    compiled = {"ours, one adapter, compiled": partial(train_ours, compiled=True)}
+    return found | compiled if can_compile(environment.device) else found
 
 
 def bench(environment: Environment, trainers: dict[str, Callable], steps: int = STEPS) -> dict:
-    """Return what each trainer took step by step and what follows from it; `times_first` compares with the first one.
+    """Return what each trainer took step by step, and what follows from it, as JSON can hold it.
 
     The base is loaded first: from then on the process keeps its freed memory, which speeds up stock trainers as well.
     """
-    load, config = psutil.getloadavg()[0], RunConfig(environment.model, rank=2, epochs=1)
-    count = (WARM_UP + steps) * config.batch_size
-    data = load_qa(environment.dataset, train_rows=count)
-    if len(data["train"]) < count:
-        raise ValueError(f"{count} training rows are needed, {environment.dataset} has {len(data['train'])}: lower --steps.")
+    load, config = os.getloadavg()[0], RunConfig(environment.model, rank=2, epochs=1)
+    data = load_qa(environment.dataset, train_rows=(WARM_UP + steps) * config.batch_size)
     case = Case(environment, load_tokenizer(config.model), data["train"], config)
     model = load_base(config.model, environment)
     labels = [tokenize_row(row, case.tokenizer, config)["labels"] for row in case.rows]
-    tokens, answers = sum(map(len, labels)) / count, sum(label >= 0 for row in labels for label in row) / count
-    flops, ceiling = useful_flops(model, tokens, answers), product_ceiling(model)
-    turns = {name: in_turns(train, case) for name, train in trainers.items()}
-    runs = {name: {"trainer": name, "ready": next(turn), "losses": [], "step_seconds": []} for name, turn in turns.items()}
-    for name, turn in (WARM_UP + steps) * list(turns.items()):
+    work = {"tokens": sum(map(len, labels)) / len(labels), "answer_tokens": sum(n >= 0 for row in labels for n in row) / len(labels)}  # fmt: skip
+    work["flops"], ceiling = useful_flops(model, *work.values()), product_ceiling(model)
+    turns = {name: greenlet(partial(train, case, Pause())) for name, train in trainers.items()}
+    for turn in turns.values():
+        turn.switch()  # to where its training begins
+    runs = {name: {"trainer": name, "losses": [], "step_seconds": []} for name in trainers}
+    for name in (WARM_UP + steps) * list(trainers):
         start = time.perf_counter()
-        runs[name]["losses"].append(next(turn))
+        runs[name]["losses"].append(turns[name].switch())
         runs[name]["step_seconds"].append(round(time.perf_counter() - start, 4))
-    runs = [run | {"settings": next(turns[name])} for name, run in runs.items()]
+    runs = [run | {"settings": turns[name].switch()} for name, run in runs.items()]
     ceiling = max(ceiling, product_ceiling(model))  # the machine may have been busy before
     about = about_run(config, data, environment, model)
     return {
         "bf16_instructions": bf16_instructions(), "threads": torch.get_num_threads(), "load_before": load,
-        **{key: about[key] for key in ("config", "data", "model", "environment")},
-        "per_row": {"tokens": tokens, "answer_tokens": answers, "flops": flops},
-        "ceiling_flops": ceiling, "ceiling_samples_per_second": ceiling / flops,
-        "trainers": rated(runs, config.batch_size, ceiling / flops, about["environment"]["dtype"]),
+        **{key: about[key] for key in ("config", "data", "model", "environment")}, "per_row": work,
+        "ceiling_flops": ceiling, "ceiling_samples_per_second": ceiling / work["flops"],
+        "trainers": rated(runs, config.batch_size, ceiling / work["flops"], about["environment"]["dtype"]),
     }  # fmt: skip
 
 
 def rated(runs: list[dict], rows: int, ceiling: float, dtype: str) -> list[dict]:
-    """Return the runs with their rates: `rows` of a step over the median step, beside the `ceiling` in rows/s."""
+    """Return the runs with their rates: the `rows` of a step over its median seconds; the ceiling is in rows/s."""
     stock = next((run for run in runs if run["trainer"] == STOCK), runs[0])["losses"]
     speeds = [rows / median(run["step_seconds"][WARM_UP:]) for run in runs]
     return [run | {
@@ -164,48 +148,79 @@ def rated(runs: list[dict], rows: int, ceiling: float, dtype: str) -> list[dict]
 
 
 def useful_flops(model: PreTrainedModel, tokens: float, answers: float) -> float:
-    """Return the FLOPs that a row's products with frozen weights need: 2 a weight and token forward, 2 backward.
+    """Return a row's FLOPs in products with frozen weights: 2 a weight and token forward, 2 backward; the head's on answers.
 
-    The head works on the answer's tokens alone. Attention and adapters are left out: shares of the ceiling are lower bounds.
+    Attention and adapters are left out, so a share of the ceiling is a lower bound.
     """
     head = model.get_output_embeddings()
-    frozen = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
-    return 4.0 * (frozen * tokens + head.weight.numel() * answers)
+    frozen = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)  # fmt: skip
+    return 4.0 * (frozen * tokens + head.in_features * head.out_features * answers)
 
 
 def product_ceiling(model: PreTrainedModel, rows: int = 4096, repeats: int = 20) -> float:
-    """Return the FLOP/s of products with the model's widest layer on many rows, in its format: the best repeat."""
+    """Return the FLOP/s of products with the shape of the model's widest layer, there and back, in its format: the best."""
     sizes, like, best = model.config.get_text_config(), model.get_input_embeddings().weight, float("inf")
     inputs, weight = (torch.randn(n, sizes.hidden_size).to(like) for n in (rows, sizes.intermediate_size))
     for _ in range(repeats):
         start = time.perf_counter()
-        F.linear(F.linear(inputs, weight), weight.T).sum().item()  # the sum waits for a GPU, and is a thousandth
+        F.linear(F.linear(inputs, weight), weight.T)[0, 0].item()  # asking for a number waits for a GPU
         best = min(best, time.perf_counter() - start)
     return 4.0 * rows * weight.numel() / best
 
 
-def bf16_instructions(cpuinfo: str | None = None) -> str:
-    """Return which bfloat16 instructions this CPU has, the faster ones where it has both, else "none"."""
-    found = cpuinfo or (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "")
-    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in found), "none")
+def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the bfloat16 instructions this CPU has, the fastest where it has several, else "none"."""
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "none")
 
 
 def table(entry: dict) -> pd.DataFrame:
     """Return one row a trainer, in the units that a person reads."""
     return pd.DataFrame({
         "trainer": run["trainer"], "rows/s": round(run["samples_per_second"], 2), "× first": round(run["times_first"], 1),
-        "% of ceiling": round(100 * run["of_ceiling"], 1), "final loss": round(run["losses"][-1], 3),
-        "losses apart %": round(100 * run["loss_difference"], 2), "warm-up or compile s": round(run["warm_up_extra_seconds"], 1),
-        "bf16": entry["bf16_instructions"],
+        "% of ceiling": round(100 * run["of_ceiling"], 1), "bf16": entry["bf16_instructions"],
+        "compile s": round(run["warm_up_extra_seconds"], 1) if run["settings"].get("compiled") else "–",
+        "losses apart": f"{run['loss_difference']:.2%}", "final loss": round(run["losses"][-1], 3),
     } for run in entry["trainers"])  # fmt: skip
 
 
 def verdict(entry: dict) -> str:
-    """Return in one sentence whether every trainer has the losses of the stock one at every step."""
-    told = "; ".join(f"{r['trainer']} {r['loss_difference']:.2%} of {r['loss_tolerance']:.1%}" for r in entry["trainers"])
-    agree = all(run["loss_difference"] <= run["loss_tolerance"] for run in entry["trainers"])
-    return f"{'Equal losses' if agree else 'THE LOSSES DISAGREE, so the speeds cannot be compared'}, apart at most: {told}."
+    """Return in one sentence whether every trainer has the stock one's losses, but for what rounding explains."""
+    off = [run["trainer"] for run in entry["trainers"] if run["loss_difference"] > run["loss_tolerance"]]
+    return (
+        f"THE LOSSES DISAGREE, so the speeds cannot be compared: {', '.join(off)}."
+        if off
+        else "Equal losses at every step."
+    )
 
 
-def figure(cpus: dict[str, dict]) -> Figure:
-    """Return rows a second of every trainer that some entry has, a colour each kind of CPU."""
+def keep(kind: str, entry: dict, path: Path) -> None:
+    """Write the entry beside those of other kinds of CPU, in the place of its own kind's."""
+    cpus = json.loads(path.read_text(encoding="utf-8"))["cpus"] if path.exists() else {}
+    told = json.dumps({"cpus": cpus | {kind: entry}}, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(told + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Time every trainer, print the table, keep the entry; the smoke profile only proves the wiring."""
+    prepare()
+    environment = detect()
+    smoke = environment.profile == "smoke"
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # what was compiled before would hide the compile seconds
+        entry = bench(environment, trainers_for(environment), 4 if smoke else STEPS)
+    kind = environment.gpu or f"{entry['bf16_instructions'].replace('none', 'no bf16')}, {entry['threads']} cores"
+    print(
+        f"{environment.model}, {entry['environment']['dtype']}, {kind}, load {entry['load_before']:.1f} before it began"
+    )
+    print(
+        f"The products alone reach {entry['ceiling_flops'] / 1e9:.0f} GFLOP/s: {entry['ceiling_samples_per_second']:.1f} rows/s."
+    )
+    print(f"\n{table(entry).to_string(index=False)}\n\n{verdict(entry)}")
+    if not smoke:
+        keep(kind, entry, ROOT / "figures" / "reference" / "bench.json")
+    raise SystemExit(verdict(entry).startswith("THE"))
+
+
+if __name__ == "__main__":
+    main()

@@ -26,9 +26,9 @@ def _spans(text: str, numbers: bool) -> list[tuple[int, int]]:
     found = []
     for match in (_NUMBER if numbers else _NAME).finditer(text):
         start, end = match.span()
-        if not numbers and _FIRST.search(text[:start]) and not re.search(r"\b[A-Z]\.$", text[: max(start - 1, 0)]):
-            if " " not in match.group():
-                continue
+        opens = _FIRST.search(text[:start]) and not re.search(r"\b[A-Z]\.$", text[: max(start - 1, 0)])
+        if not numbers and opens and " " not in match.group():  # a capital that the sentence alone explains
+            continue
         found.append((start, end))
     return found
 
