@@ -1,25 +1,22 @@
-"""Our training beside stock trainers, in turns on the same rows: rows a second, and the share of what the products allow.
-
-`make bench` runs it; figures/reference/bench.json keeps one entry a kind of CPU. The ratios are the claim, not the seconds.
-"""
+"""`make bench`: our training beside stock trainers, in turns on the same rows; rows/s, and the share of what this CPU allows."""
 
 import json
 import os
 import tempfile
 import time
+import timeit
 from collections import namedtuple
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import datasets
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from greenlet import getcurrent, greenlet
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils.logging import disable_progress_bar
 
 from utils.config import RunConfig
 from utils.data import load_qa
@@ -32,18 +29,14 @@ from utils.models.cpu import can_compile
 from utils.prompt import build_completion, build_prompt
 
 WARM_UP, STEPS = 3, 20  # the first steps allocate and compile; a median of fewer than 20 moves with the rows' lengths
-# Of a loss, at any step. In float32 the trainers agree to 1e-5 (Gemma 3 270M, bundled rows). bfloat16 keeps 8 bits: a logit
-# near 16 is rounded by up to 0.03, and a step's loss is the mean over some 25 answer tokens; 1.1 % was seen.
+# Of a loss, at any step, for rounding: in float32 1e-5 was seen, in bfloat16 (8 bits, a mean over 25 answer tokens) 1.1 %.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.02, "float16": 0.02}
 STOCK = "HF Trainer, all logits"  # whose losses the others must have: the model's own, in the format of its weights
-Case = namedtuple("Case", "environment tokenizer rows config")  # what every trainer is given
+Case = namedtuple("Case", "environment config tokenizer rows tokenized")  # what every trainer is given
 
 
 class Pause(TrainerCallback):
-    """Stand still when all is ready and after each step, and hand its loss to whoever asked for the step.
-
-    The trainer's own loop runs, in a greenlet: a thread would bring OpenMP workers and a heap of its own.
-    """
+    """Stand still when all is ready and after each step (a greenlet: threads have OpenMP workers and a heap of their own)."""
 
     def on_train_begin(self, *args, **kwargs):
         getcurrent().parent.switch(None)
@@ -65,25 +58,22 @@ def train_trl(case: Case, pause: Pause, **changes) -> dict:
     )  # fmt: skip
     told = [{"prompt": build_prompt(r["text"], r["question"]), "completion": build_completion(r["answer"])} for r in case.rows]  # fmt: skip
     trainer = SFTTrainer(
-        load_stock(config.model, environment), arguments, processing_class=case.tokenizer, callbacks=[pause],
-        train_dataset=datasets.Dataset.from_list(told), peft_config=lora_config(config),
+        load_stock(config.model, environment), arguments, train_dataset=datasets.Dataset.from_list(told),
+        processing_class=case.tokenizer, peft_config=lora_config(config), callbacks=[pause],
     )  # fmt: skip
-    for row, theirs in zip(case.rows, trainer.train_dataset, strict=True):
-        ours = tokenize_row(row, case.tokenizer, config)
+    for ours, theirs in zip(case.tokenized, trainer.train_dataset, strict=True):
         if any(theirs[column] != ours[column] for column in ours):
             raise ValueError(f"TRL trains on other tokens or labels than ours: {theirs}, ours are {ours}.")
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    kept = ("gradient_checkpointing", "bf16", "packing", "max_length", "loss_type", "optim")
-    return {"trl": __version__} | {name: str(getattr(arguments, name)) for name in kept}
+    return {"trl": __version__} | {n: str(getattr(arguments, n)) for n in ("gradient_checkpointing", "bf16", "optim")}
 
 
 def train_stock(case: Case, pause: Pause) -> dict:
     """Train with Hugging Face's Trainer and PEFT, the model's own loss on the logits of all positions."""
     model = add_lora(load_stock(case.config.model, case.environment), case.config)
     arguments, collator = training_arguments(case.config, case.environment), DataCollatorForSeq2Seq(case.tokenizer)
-    rows = [tokenize_row(row, case.tokenizer, case.config) for row in case.rows]
-    trainer = Trainer(model, arguments, collator, rows, callbacks=[pause])
+    trainer = Trainer(model, arguments, collator, case.tokenized, callbacks=[pause])
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return {"attention": model.config._attn_implementation}
@@ -96,7 +86,7 @@ def train_ours(case: Case, pause: Pause, compiled: bool = False) -> dict:
     return {"attention": model.config._attn_implementation, "compiled": compiled}
 
 
-def trainers_for(environment: Environment) -> dict[str, Callable]:
+def trainers_for(environment: Environment) -> dict:
     """Return the table's trainers; TRL tuned keeps its activations, and autocasts only where the weights are bfloat16."""
     tuned = partial(train_trl, gradient_checkpointing=False, bf16=environment.dtype == "bfloat16")
     found = {"TRL, its defaults": train_trl, "TRL, tuned": tuned, STOCK: train_stock, "ours, one adapter": train_ours}
@@ -104,17 +94,15 @@ def trainers_for(environment: Environment) -> dict[str, Callable]:
     return found | compiled if can_compile(environment.device) else found
 
 
-def bench(environment: Environment, trainers: dict[str, Callable], steps: int = STEPS) -> dict:
-    """Return what each trainer took step by step, and what follows from it, as JSON can hold it.
-
-    The base is loaded first: from then on the process keeps its freed memory, which speeds up stock trainers as well.
-    """
+def bench(environment: Environment, trainers: dict, steps: int = STEPS) -> dict:
+    """Return what each trainer took step by step, and what follows from it, as JSON can hold it."""
     load, config = os.getloadavg()[0], RunConfig(environment.model, rank=2, epochs=1)
     data = load_qa(environment.dataset, train_rows=(WARM_UP + steps) * config.batch_size)
-    case = Case(environment, load_tokenizer(config.model), data["train"], config)
-    model = load_base(config.model, environment)
-    labels = [tokenize_row(row, case.tokenizer, config)["labels"] for row in case.rows]
-    work = {"tokens": sum(map(len, labels)) / len(labels), "answer_tokens": sum(n >= 0 for row in labels for n in row) / len(labels)}  # fmt: skip
+    tokenizer, rows = load_tokenizer(config.model), data["train"]
+    case = Case(environment, config, tokenizer, rows, [tokenize_row(row, tokenizer, config) for row in rows])
+    model = load_base(config.model, environment)  # first: the process now keeps freed memory, which speeds up all
+    labels = [row["labels"] for row in case.tokenized]
+    work = {"tokens": mean(map(len, labels)), "answer_tokens": mean(sum(n >= 0 for n in row) for row in labels)}
     work["flops"], ceiling = useful_flops(model, *work.values()), product_ceiling(model)
     turns = {name: greenlet(partial(train, case, Pause())) for name, train in trainers.items()}
     for turn in turns.values():
@@ -125,8 +113,7 @@ def bench(environment: Environment, trainers: dict[str, Callable], steps: int = 
         runs[name]["losses"].append(turns[name].switch())
         runs[name]["step_seconds"].append(round(time.perf_counter() - start, 4))
     runs = [run | {"settings": turns[name].switch()} for name, run in runs.items()]
-    ceiling = max(ceiling, product_ceiling(model))  # the machine may have been busy before
-    about = about_run(config, data, environment, model)
+    ceiling, about = max(ceiling, product_ceiling(model)), about_run(config, data, environment, model)
     return {
         "bf16_instructions": bf16_instructions(), "threads": torch.get_num_threads(), "load_before": load,
         **{key: about[key] for key in ("config", "data", "model", "environment")}, "per_row": work,
@@ -148,10 +135,7 @@ def rated(runs: list[dict], rows: int, ceiling: float, dtype: str) -> list[dict]
 
 
 def useful_flops(model: PreTrainedModel, tokens: float, answers: float) -> float:
-    """Return a row's FLOPs in products with frozen weights: 2 a weight and token forward, 2 backward; the head's on answers.
-
-    Attention and adapters are left out, so a share of the ceiling is a lower bound.
-    """
+    """Return a row's FLOPs in products with frozen weights: 2 a weight and token forward, 2 backward; the head's on answers."""
     head = model.get_output_embeddings()
     frozen = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)  # fmt: skip
     return 4.0 * (frozen * tokens + head.in_features * head.out_features * answers)
@@ -159,12 +143,9 @@ def useful_flops(model: PreTrainedModel, tokens: float, answers: float) -> float
 
 def product_ceiling(model: PreTrainedModel, rows: int = 4096, repeats: int = 20) -> float:
     """Return the FLOP/s of products with the shape of the model's widest layer, there and back, in its format: the best."""
-    sizes, like, best = model.config.get_text_config(), model.get_input_embeddings().weight, float("inf")
+    sizes, like = model.config.get_text_config(), model.get_input_embeddings().weight
     inputs, weight = (torch.randn(n, sizes.hidden_size).to(like) for n in (rows, sizes.intermediate_size))
-    for _ in range(repeats):
-        start = time.perf_counter()
-        F.linear(F.linear(inputs, weight), weight.T)[0, 0].item()  # asking for a number waits for a GPU
-        best = min(best, time.perf_counter() - start)
+    best = min(timeit.repeat(lambda: (inputs @ weight.T @ weight)[0, 0].item(), number=1, repeat=repeats))
     return 4.0 * rows * weight.numel() / best
 
 
@@ -187,37 +168,30 @@ def table(entry: dict) -> pd.DataFrame:
 def verdict(entry: dict) -> str:
     """Return in one sentence whether every trainer has the stock one's losses, but for what rounding explains."""
     off = [run["trainer"] for run in entry["trainers"] if run["loss_difference"] > run["loss_tolerance"]]
-    return (
-        f"THE LOSSES DISAGREE, so the speeds cannot be compared: {', '.join(off)}."
-        if off
-        else "Equal losses at every step."
-    )
+    return f"THE LOSSES DISAGREE, so compare no speeds: {', '.join(off)}." if off else "Equal losses at every step."
 
 
 def keep(kind: str, entry: dict, path: Path) -> None:
     """Write the entry beside those of other kinds of CPU, in the place of its own kind's."""
     cpus = json.loads(path.read_text(encoding="utf-8"))["cpus"] if path.exists() else {}
-    told = json.dumps({"cpus": cpus | {kind: entry}}, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(told + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"cpus": cpus | {kind: entry}}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Time every trainer, print the table, keep the entry; the smoke profile only proves the wiring."""
     prepare()
+    datasets.disable_progress_bars()
+    disable_progress_bar()
     environment = detect()
-    smoke = environment.profile == "smoke"
+    steps = 4 if environment.profile == "smoke" else STEPS
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # what was compiled before would hide the compile seconds
-        entry = bench(environment, trainers_for(environment), 4 if smoke else STEPS)
+        entry = bench(environment, trainers_for(environment), steps)
     kind = environment.gpu or f"{entry['bf16_instructions'].replace('none', 'no bf16')}, {entry['threads']} cores"
-    print(
-        f"{environment.model}, {entry['environment']['dtype']}, {kind}, load {entry['load_before']:.1f} before it began"
-    )
-    print(
-        f"The products alone reach {entry['ceiling_flops'] / 1e9:.0f} GFLOP/s: {entry['ceiling_samples_per_second']:.1f} rows/s."
-    )
+    print(f"{environment.model} in {entry['environment']['dtype']}, {kind}; load before {entry['load_before']:.1f}")
+    print(f"Products: {entry['ceiling_flops'] / 1e9:.0f} GFLOP/s, or {entry['ceiling_samples_per_second']:.1f} rows/s")
     print(f"\n{table(entry).to_string(index=False)}\n\n{verdict(entry)}")
-    if not smoke:
+    if steps == STEPS:
         keep(kind, entry, ROOT / "figures" / "reference" / "bench.json")
     raise SystemExit(verdict(entry).startswith("THE"))
 

@@ -18,7 +18,7 @@ _NUMBER = re.compile(
 )
 _CAPITAL = r"[A-ZĂÂÎȘȚÉÖÜŠŽČ]"
 _PART = rf"(?:{_CAPITAL}\.|{_CAPITAL}[\w’'-]*)"
-_NAME = re.compile(rf"\b{_PART}(?:(?: (?:de la|de|din|lui|al|a|cel|cea|the|la|von|van|pe))? {_PART})*")
+_NAME = re.compile(rf"\b{_PART}(?:(?: (?:de|din|lui|al|cel|cea|the|von|van))? {_PART})*")
 _FIRST = re.compile(r"(?:^|[.!?…:]”? )„?$")
 
 

@@ -160,7 +160,7 @@ def _no_token() -> bool:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages a result depends on, for its record."""
-    return {package: version for package in PACKAGES if (version := version(package))}
+    return {package: found for package in PACKAGES if (found := version(package))}
 
 
 def _dtype() -> tuple[str, str]:

