@@ -100,7 +100,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     """
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
     try:
-        model.save_pretrained(unfinished)
+        model.save_pretrained(unfinished, save_embedding_layers=False)  # LoRA leaves them as they are
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     finally:

@@ -2,6 +2,7 @@
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from utils.config import MODULE_LETTERS, RunConfig
@@ -69,14 +70,18 @@ def check_modules(model: PreTrainedModel, config: RunConfig) -> None:
         )
 
 
-def remove_lora(model: PeftModel) -> PreTrainedModel:
-    """Return the base model as it was before `add_lora`, and check that nothing of the adapter stays behind.
+def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
+    """Return the base model as it was before an adapter was put on, in full or, after an interrupt, in part.
 
     Example: remove_lora(add_lora(base, config)) is base -> True
     """
-    base = model.unload()
-    left = [name for name, p in base.named_parameters() if "lora_" in name or p.requires_grad]
-    if left:
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    for name, module in list(base.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(base.get_submodule(parent), child, module.get_base_layer())
+    base.requires_grad_(False)
+    if left := [name for name, _ in base.named_parameters() if "lora_" in name]:
         raise RuntimeError(f"Parts of the adapter are still on the base model: {left[:3]}.")
     vars(base).pop("peft_config", None)  # else PEFT warns of a second adapter
     return base.eval()  # a run that broke off leaves it in training mode

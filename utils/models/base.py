@@ -16,6 +16,7 @@ from transformers import (
 
 from utils.environment import Environment, hub_reachable
 from utils.models.access import check_access
+from utils.models.adapter import remove_lora
 from utils.models.cpu import attention_for, keep_freed_memory, make_contiguous
 from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
 from utils.models.sources import source_of
@@ -27,18 +28,18 @@ def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, Pre
     """Return the one base model this process keeps, and its tokenizer; another takes the place of the one held.
 
     A second model beside the first may not fit, and IPython keeps an interrupted cell's frames alive: so everything
-    that runs takes its model from here, and what was held is let go before another is loaded.
+    that runs takes its model from here, and what was held is let go before another is loaded. An adapter that was left on
+    it is taken off.
 
     Example: held_base("tiny-llama", detect("smoke"))[0] is held_base("tiny-llama", detect("smoke"))[0] -> True
     """
     key = name, environment.device, environment.format_for(name)[0], environment.quantization
-    if key in _held and any("lora_" in module for module, _ in _held[key][0].named_modules()):
-        del _held[key]  # an adapter of a run that was interrupted while it was put on
     if key not in _held:
         release_base()
         tokenizer = load_tokenizer(name)
         _held[key] = load_base(name, environment), tokenizer
-    return _held[key]
+    model, tokenizer = _held[key]
+    return remove_lora(model), tokenizer  # an interrupted run, or a cell, may have left its adapter on
 
 
 def release_base() -> None:

@@ -6,7 +6,8 @@ import pandas as pd
 
 from utils import paper
 from utils.metrics import exact_match
-from utils.report.frame import by_seed, find, measured, pooled
+from utils.records import run_name
+from utils.report.frame import by_seed, find, measured, per_question, pooled
 from utils.report.style import captioned
 from utils.stats import mean_interval
 
@@ -105,3 +106,21 @@ def _judged(whose: str, answer: str | None, asked: bool) -> dict:
         right = exact_match(answer, paper.TABLE_4_EXAMPLE["answer"], norm)
         row[f"{norm}, {whose}"] = (RIGHT if right else WRONG) if asked else None
     return row
+
+
+def run_table(records: Sequence[dict]) -> pd.DataFrame:
+    """Return a row per run, whatever was varied: its name, seed, and scores side by side, exact match with its interval.
+
+    Example: styled(run_table(sweep(configs, data, environment)))
+    """
+    rows = []
+    for record in (r for r in records if r["status"] == "finished"):
+        em, metrics = per_question(record)[0], record["metrics"]
+        row = {"run": run_name(record["config"]), "prompt": record["config"]["prompt_language"]}
+        row |= {"seed": record["config"]["seed"], "EM": metrics["em_strict"], "EM 95 %": interval(em)}
+        rows.append(row | {"EM ro": metrics["em_ro"], "contains": metrics["contains"], "F1": metrics["f1_strict"]})
+    last = records[-1]
+    return captioned(
+        rows, f"{last['model']['id']} in {last['environment']['dtype']}, {last['data']['test_rows']} questions of "
+        f"{last['data'].get('test_name', last['data']['name'])}; strict norm where none is named."
+    )  # fmt: skip
