@@ -125,8 +125,10 @@ def test_prompts_over_the_limit_are_counted_and_never_cut(tmp_path, environment,
     assert "over" not in scores(record)
     monkeypatch.setitem(PROFILES, "smoke", dataclasses.replace(PROFILES["smoke"], prompt_tokens=lengths[1]))
     short = run(config, data, there, base, tokenizer)
-    assert short["prompts"] == {"longest": lengths[-1], "limit": lengths[1], "over_limit": 4}
-    assert scores(short).endswith(f"n = 6, 4 prompts over {lengths[1]} tokens")
+    over = sum(length > lengths[1] for length in lengths)
+    assert over >= 3
+    assert short["prompts"] == {"longest": lengths[-1], "limit": lengths[1], "over_limit": over}
+    assert scores(short).endswith(f"n = 6, {over} prompts over {lengths[1]} tokens")
     assert [p["generation"] for p in short["predictions"]] == [p["generation"] for p in record["predictions"]]
 
 

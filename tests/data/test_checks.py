@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
-from utils.validation import answer_kind, words
+from utils.data.checks import answer_kind, words
 
-from utils import data as data_module
+from utils.data import rows as data_module
 from utils.data import load_qa, validate_qa
 
 GOOD = {
