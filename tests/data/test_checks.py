@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
-from utils.data.checks import answer_kind, words
 
-from utils.data import rows as data_module
 from utils.data import load_qa, validate_qa
+from utils.data import rows as data_module
+from utils.data.checks import answer_kind, words
 
 GOOD = {
     "text": "Poetul Mihai Eminescu s-a născut în anul 1850 la Botoșani și a murit în 1889 la București.",
@@ -109,3 +109,22 @@ def test_bundled_answers_are_mixed_and_no_text_is_in_both_splits():
     assert 0.20 <= kinds.count("number") / 800 <= 0.30
     assert 0.08 <= kinds.count("long") / 800 <= 0.15
     assert len({json.loads(line)["text"] for line in files[0]} & {json.loads(line)["text"] for line in files[1]}) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("Mun\u00adții", "character that cannot be seen"),
+        ("Mun\u200bții", "character that cannot be seen"),
+        ("10\u00a0000", "character that cannot be seen"),
+        ("cǎtre", "ǎ or ã written for ă"),
+        ("cãtre", "ǎ or ã written for ă"),
+        ("țarã", "ǎ or ã written for ă"),
+        ("São Paulo și João", None),  # a Portuguese name has its own letter
+    ],
+)
+def test_letters_that_only_look_right(text, rule):
+    row = {"text": f"{text} este aici.", "question": "Ce este aici?", "answer": "aici", "source": ""}
+    data = DatasetDict(train=Dataset.from_list([row]))
+    found = set(validate_qa(data)["rule"])
+    assert (rule in found) if rule else not found & {"character that cannot be seen", "ǎ or ã written for ă"}

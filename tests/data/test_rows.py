@@ -1,9 +1,12 @@
+import gzip
 import json
 from collections import Counter
 
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from utils.data import rows as data_module
 from utils.data.rows import draw_examples, fingerprint, load_qa, take_evenly
@@ -89,12 +92,13 @@ def test_all_accepted_answers_are_kept_the_first_of_them_as_the_answer(tmp_path)
         ([{**ROWS[0], "answers": "0"}], "row 0: answers is '0'; expected a list"),
         ([{**ROWS[0], "answers": ["0", 7]}], "row 0: answers is"),
         (
-            [{"context": "a", "question": "b", "answer": "c"}],
-            r"lacks the column \['text'\]; found .*'context'.*expected",
+            [{"Epicrize": "a", "question": "b", "answer": "c"}],
+            r"lacks the column \['text'\]; found .*'Epicrize'.*columns=\{\"text\": \"Epicrize\"\}",
         ),
         ([], "has no rows"),
         ([{"text": "a", "question": " ", "answer": "c"}], "row 0 cannot be used"),
-        ([{"text": "a", "question": "b", "answer": 7}], "row 0 cannot be used.*7"),
+        ([{"text": "a", "question": "b", "answer": {"x": 7}}], "row 0, column answer is .*7.*expected a text"),
+        ([{**ROWS[0], "answer": ""}] * 3, "3 of 3 answers are empty"),
         ([ROWS[0]], "test has no rows"),  # one text cannot be split in two
     ],
 )
@@ -129,8 +133,18 @@ def test_a_configuration_of_a_hub_dataset_in_squads_form(monkeypatch):
     test = load_qa("bundled", test_source="google/xquad:xquad.ro")["test"].to_list()
     found = {"text": "În 1850.", "question": "Când?", "answer": "1850", "source": "", "answers": ["1850", "În 1850"]}
     assert test == [found]  # the question without an answer is left out
-    with pytest.raises(ValueError, match=r"no split \['train', 'test'\]; found \['validation'\]"):
-        load_qa("google/xquad:xquad.ro")
+    alone = load_qa("bundled", 12, 6)  # a set of one split is divided, all questions of a text on one side
+    monkeypatch.setattr(
+        data_module,
+        "load_dataset",
+        lambda *_: DatasetDict(Train=Dataset.from_list(ROWS[:6]), Test=Dataset.from_list(ROWS[6:])),
+    )
+    named = load_qa("owner/name")
+    assert (len(named["train"]), len(named["test"])) == (6, 2)
+    monkeypatch.setattr(data_module, "load_dataset", lambda *_: DatasetDict(train=alone["train"]))
+    single = load_qa("owner/name")
+    assert len(single["train"]) + len(single["test"]) == 12
+    assert not set(single["train"]["text"]) & set(single["test"]["text"])
 
 
 def test_examples_are_of_separate_texts_and_fewer_are_the_first_of_more():
@@ -168,3 +182,86 @@ def test_a_wrong_source_says_what_is_expected(tmp_path):
 def test_without_a_network_the_hub_is_one_clear_message(source):
     with pytest.raises(ConnectionError, match=r"cannot be reached.*source='bundled'"):
         load_qa(source)
+
+
+def written(path, content):
+    path.write_bytes(content)
+    data = load_qa(str(path))
+    return [row for split in ("train", "test") for row in data[split]]
+
+
+TABLE = "text{0}question{0}answer\n" + "\n".join(f"Șoseaua {i} ţine.{{0}}Ce ține {i}?{{0}}{1900 + i}" for i in range(8))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", TABLE.format(",").encode()),
+        ("rows.csv", TABLE.format(";").encode()),
+        ("rows.csv", TABLE.format("\t").encode()),
+        ("rows.tsv", TABLE.format("\t").encode()),
+        ("rows.csv", TABLE.format(",").encode("utf-16")),
+        ("rows.csv", TABLE.format(",").encode("utf-8-sig")),
+        ("rows.csv.gz", gzip.compress(TABLE.format(";").encode())),
+        ("rows.csv", TABLE.format(",").replace("Ș", "Ş").replace("ș", "ş").replace("ține", "ţine").encode("cp1250")),
+        ("rows.csv", TABLE.format(",").replace("Ș", "Ş").replace("ș", "ş").replace("ține", "ţine").encode("iso8859_2")),
+        ("rows.csv", TABLE.format(",").replace("text,question,answer", " Text ,QUESTION,Answer").encode()),
+        ("rows.csv", TABLE.format(",").replace("text,", "context,").encode()),
+    ],
+)
+def test_tables_as_people_have_them(tmp_path, name, content):
+    rows = written(tmp_path / name, content)
+    assert len(rows) == 8
+    assert {row["answer"] for row in rows} == {str(1900 + i) for i in range(8)}
+    assert all("oseaua" in row["text"] and ("ţine." in row["text"]) for row in rows)
+
+
+def test_line_separators_inside_a_string_do_not_cut_a_row(tmp_path):
+    rows = [{**row, "text": f"{row['text']}\u2028și\u0085apoi"} for row in ROWS]
+    content = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+    assert {row["text"] for row in written(tmp_path / "rows.jsonl", content)} == {row["text"] for row in rows}
+
+
+def test_other_names_are_told_by_the_columns_argument(tmp_path):
+    rows = [{"Epicriza": r["text"], "Cerere": r["question"], "answer": 7 + i} for i, r in enumerate(ROWS)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match='"text": "Cerere", "question": "Epicriza"'):
+        load_qa(str(tmp_path / "rows.json"))
+    data = load_qa(str(tmp_path / "rows.json"), columns={"text": "Epicriza", "question": "Cerere"})
+    assert sorted(int(a) for split in data for a in data[split]["answer"]) == list(range(7, 15))
+
+
+def test_one_empty_answer_among_many_is_left_out_and_told(tmp_path, capsys):
+    rows = [{**ROWS[i % 8], "question": f"{i}?"} for i in range(100)]
+    rows[3]["answer"] = " "
+    content = "\n".join(map(json.dumps, rows)).encode()
+    assert len(written(tmp_path / "rows.jsonl", content)) == 99
+    assert "1 of 100 rows have no answer and are left out, the first is row 3" in capsys.readouterr().out
+
+
+def test_hub_shaped_squad_rows_in_a_local_file(tmp_path):
+    rows = [{"context": f"a {i}", "question": "b?", "answers": {"text": ["a", "b"] if i else []}} for i in range(5)]
+    found = written(tmp_path / "rows.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert [(row["answer"], row["answers"]) for row in found] == [("a", ["a", "b"])] * 4
+
+
+def test_an_answers_list_that_lacks_its_answer_is_named(tmp_path):
+    rows = [{**row, "topic": "t", "answers": ["altul"]} for row in ROWS]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=r"row 0: answers \['altul'\] lacks the answer '0'"):
+        load_qa(str(tmp_path / "rows.json"))
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.csv.gz"]),
+       st.binary(max_size=200) | st.text(max_size=200).map(str.encode)
+       | st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda x: st.lists(x, max_size=4)
+                      | st.dictionaries(st.sampled_from(["text", "question", "answer", "answers", "data", "x"]), x, max_size=4),
+                      max_leaves=12).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_whatever_a_file_holds_ends_in_rows_or_in_a_sentence(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    try:
+        assert len(load_qa(str(path))["train"]) > 0
+    except ValueError as error:
+        assert str(path) in str(error)

@@ -8,15 +8,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
 from datasets import Dataset, DatasetDict, load_dataset
 
+from utils.data.files import SUFFIXES, is_data_file, read_rows
 from utils.environment import hub_reachable
 from utils.paper import HUB_DATASET
 
 BUNDLED = Path(__file__).parent / "bundled"
 COLUMNS = ("text", "question", "answer", "source")
-SUFFIXES = (".csv", ".jsonl", ".parquet", ".json")
+OTHER_NAMES = {
+    "text": ("context", "paragraph", "passage", "document", "pasaj", "paragraf", "articol"),
+    "question": ("query", "intrebare", "întrebare", "q"), "answer": ("response", "target", "raspuns", "răspuns", "a"),
+    "source": ("title", "url", "sursa", "sursă"),
+}  # fmt: skip
+MOST_EMPTY = 0.05  # of the rows: above it an empty answer is no slip, and the column is the wrong one
 TEST_SHARE = 0.25  # the paper's 200 of 800, for a file that comes without a split
 
 
@@ -26,15 +31,17 @@ def load_qa(
     test_rows: int | None = None,
     seed: int = 0,
     test_source: str | None = None,
+    columns: dict[str, str] | None = None,
 ) -> DatasetDict:
     """Return `train` and `test` rows with the columns text, question, answer and source (topic, phase where known).
 
     `source` is "bundled", "hub" (the paper's dataset), another Hub id "owner/name" or "owner/name:configuration", a
-    local CSV, JSONL, Parquet or SQuAD-format JSON file, or a folder with a train and a test file. A single file is
-    split 3 : 1, all questions of a text on one side. `train_rows` and `test_rows` take a subset, evenly over the
+    local CSV, TSV, JSONL, Parquet or SQuAD-format JSON file (gzipped or not), or a folder with a train and a test file.
+    What comes without a test split is split 3 : 1, all questions of a text on one side. `columns` names the columns that
+    hold text, question, answer and source where they are called otherwise: {"text": "Epicriza"}. `train_rows` and `test_rows` take a subset, evenly over the
     topics, drawn with `seed`. Where a dataset accepts several answers to a question, a column `answers` lists them all
     and `answer` is the first. `test_source` takes the test rows from another dataset: its test or validation split, or
-    all of a single file.
+    all of a single file; "bundled-more" is the second bundled test set, where it is there.
 
     Example: load_qa("bundled", test_source="google/xquad:xquad.ro")["test"][0]["answers"]
     """
@@ -42,8 +49,8 @@ def load_qa(
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ValueError(f"{name} is {count!r}; expected a whole number above 0, or None for all rows.")
     splits = _splits(source)
-    if "all" in splits:
-        splits = _divided(_checked(splits["all"], source), seed)
+    if "all" in splits or (len(splits) == 1 and not test_source):
+        splits = _divided(_checked(next(iter(splits.values())), source, columns), seed)
     origins = {"train": source, "test": test_source or source}
     if test_source:
         other = _splits(test_source)
@@ -53,7 +60,7 @@ def load_qa(
     taken = {"train": train_rows, "test": test_rows}
     data = DatasetDict()
     for split, origin in origins.items():
-        rows = _checked(splits[split], f"{origin}, {split}")
+        rows = _checked(splits[split], f"{origin}, {split}", columns)
         data[split] = Dataset.from_list(take_evenly(rows, taken[split], seed))
         path = Path(origin).expanduser()
         data[split].info.dataset_name = HUB_DATASET if origin == "hub" else path.name if path.exists() else origin
@@ -109,8 +116,10 @@ def take_evenly(rows: list[dict], count: int | None, seed: int = 0) -> list[dict
 def _splits(source: str) -> dict[str, list[dict]]:
     path = Path(source).expanduser()
     if source == "bundled":
-        return {split: _read(BUNDLED / f"{split}.jsonl") for split in ("train", "test")}
-    if path.suffix in SUFFIXES or path.exists():
+        return {split: read_rows(BUNDLED / f"{split}.jsonl") for split in ("train", "test")}
+    if source == "bundled-more" and (BUNDLED / "test_more.jsonl").exists():
+        return {"test": read_rows(BUNDLED / "test_more.jsonl")}
+    if is_data_file(path) or path.exists():
         return _read_local(path)
     if source == "hub" or re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source):
         return _read_hub(HUB_DATASET if source == "hub" else source)
@@ -131,16 +140,19 @@ def _read_hub(name: str) -> dict[str, list[dict]]:
         raise ConnectionError(
             f"The dataset {name} could not be loaded: {type(error).__name__}: {why} {advice}"
         ) from None
-    return {split: _from_squad(rows.to_list()) for split, rows in data.items()}
+    return _named_splits({split: rows.to_list() for split, rows in data.items()})
 
 
-def _from_squad(rows: list[dict]) -> list[dict]:
-    if not rows or "context" not in rows[0] or not isinstance(rows[0].get("answers"), dict):
-        return rows  # not the form that SQuAD has on the Hub
-    return [
-        {"text": row["context"], "question": row["question"], "answer": answers[0], "answers": answers}
-        for row in rows if (answers := row["answers"]["text"])
-    ]  # fmt: skip
+def _named_splits(found: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    # Hub sets call their splits Train, dev or validation, or have one alone.
+    splits = {split.strip().lower(): rows for split, rows in found.items()}
+    if "test" not in splits:
+        other = next((splits.pop(name) for name in ("validation", "valid", "dev") if name in splits), None)
+        if other is not None:
+            splits["test"] = other
+    if len(splits) == 1 and "test" not in splits:
+        return {"all": next(iter(splits.values()))}
+    return splits
 
 
 def _read_local(path: Path) -> dict[str, list[dict]]:
@@ -150,8 +162,8 @@ def _read_local(path: Path) -> dict[str, list[dict]]:
         files = {s: [path / f"{s}{x}" for x in SUFFIXES if (path / f"{s}{x}").exists()] for s in ("train", "test")}
         if not all(files.values()):
             raise FileNotFoundError(f"{path} holds no train and test file ending in {', '.join(SUFFIXES)}.")
-        return {split: _read(found[0]) for split, found in files.items()}
-    return {"all": _read(path)}
+        return {split: read_rows(found[0]) for split, found in files.items()}
+    return {"all": read_rows(path)}
 
 
 def _divided(rows: list[dict], seed: int) -> dict[str, list[dict]]:
@@ -161,54 +173,85 @@ def _divided(rows: list[dict], seed: int) -> dict[str, list[dict]]:
     return {"train": [r for r in rows if r["text"] not in test], "test": [r for r in rows if r["text"] in test]}
 
 
-def _read(path: Path) -> list[dict]:
-    try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path).to_dict("records")
-        content = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in content.splitlines() if line.strip()]
-        return _squad_rows(json.loads(content))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        expected = "SQuAD format (data, paragraphs, qas)" if path.suffix == ".json" else f"a {path.suffix} table"
-        raise ValueError(f"{path} cannot be read as {expected}: {type(error).__name__}: {error}") from None
-
-
-def _squad_rows(content: dict | list) -> list[dict]:
-    if isinstance(content, list):
-        return content  # a plain JSON list of rows
-    return [
-        {"text": p["context"], "question": qa["question"], "answers": [one["text"] for one in qa["answers"]],
-         "answer": qa["answers"][0]["text"], "source": a.get("title", "")}
-        for a in content["data"] for p in a["paragraphs"] for qa in p["qas"] if qa["answers"]
-    ]  # fmt: skip
-
-
-def _checked(rows: list[dict], where: str) -> list[dict]:
+def _checked(rows: list[dict], where: str, columns: dict[str, str] | None = None) -> list[dict]:
     if not rows:
         raise ValueError(f"{where} has no rows.")
-    if not isinstance(rows[0], dict):
+    if foreign := [row for row in rows if not isinstance(row, dict)]:
+        kind = type(foreign[0]).__name__
+        raise ValueError(f"{where} holds {kind} items; expected rows with the columns {list(COLUMNS)}.")
+    rows = [_renamed(row, columns or {}) for row in rows]
+    if missing := [column for column in COLUMNS[:3] if not any(column in row for row in rows)]:
+        names = sorted({str(name) for row in rows[:100] for name in row})
+        left = [name for name in names if name not in COLUMNS]
+        guess = ", ".join(f'"{column}": "{name}"' for column, name in zip(missing, [*left, *["..."] * 3], strict=False))
         raise ValueError(
-            f"{where} holds {type(rows[0]).__name__} items; expected rows with the columns {list(COLUMNS)}."
+            f"{where} lacks the column {missing}; found {names}, expected {list(COLUMNS)}. Say which is which: "
+            f"load_qa(..., columns={{{guess}}})."
         )
-    missing = [column for column in COLUMNS[:3] if any(column not in row for row in rows)]
-    if missing:
-        raise ValueError(f"{where} lacks the column {missing}; found {sorted(rows[0])}, expected {list(COLUMNS)}.")
-    extra = [column for column in ("topic", "phase", "answers") if all(column in row for row in rows)]
-    shaped = [{c: row.get(c) for c in (*COLUMNS, *extra)} for row in rows]
-    for index, row in enumerate(shaped):
-        row["source"] = row["source"] or ""
-        wrong = [c for c in COLUMNS if not isinstance(row[c], str)]
-        if wrong or not (row["text"].strip() and row["question"].strip() and row["answer"].strip()):
+    several = any(row.get("answers") is not None for row in rows)
+    extra = [column for column in ("topic", "phase") if all(column in row for row in rows)]
+    shaped, empty = [], []
+    for index, row in enumerate(rows):
+        one = {c: _text(row.get(c), f"{where}: row {index}, column {c}") for c in COLUMNS} | {c: row[c] for c in extra}
+        if several:
+            given = row.get("answers")
+            accepted = [one["answer"] or "-"] if given is None else given
+            if isinstance(accepted, str | float | int) or not all(isinstance(a, str) and a.strip() for a in accepted):
+                raise ValueError(f"{where}: row {index}: answers is {accepted!r:.200}; expected a list of texts.")
+            if "topic" in extra and one["answer"] not in accepted:
+                raise ValueError(f"{where}: row {index}: answers {list(accepted)} lacks the answer {one['answer']!r}.")
+            one["answers"] = list(dict.fromkeys([one["answer"], *accepted])) if given is not None else [one["answer"]]
+        if one["answer"].strip():
+            shaped.append(one)
+        else:
+            empty.append(index)
+        if not (one["text"].strip() and one["question"].strip()):
             raise ValueError(
-                f"{where}: row {index} cannot be used: text, question and answer must be text that is not empty; "
-                f"found { ({c: row[c] for c in wrong or COLUMNS[:3]})!r:.200}."
+                f"{where}: row {index} cannot be used: text and question must not be empty; found {one!r:.200}."
             )
-        if "answers" in extra:
-            several = [row["answer"]] if row["answers"] is None else row["answers"]
-            if isinstance(several, str | float | int) or not all(isinstance(a, str) and a.strip() for a in several):
-                raise ValueError(f"{where}: row {index}: answers is {several!r:.200}; expected a list of texts.")
-            row["answers"] = list(dict.fromkeys([row["answer"], *several]))
+    if empty and ((len(empty) > max(1, MOST_EMPTY * len(rows)) and "answers" not in rows[empty[0]]) or not shaped):
+        raise ValueError(
+            f"{where}: {len(empty)} of {len(rows)} answers are empty, the first in row {empty[0]}; expected texts."
+        )
+    if empty:
+        print(
+            f"{where}: {len(empty)} of {len(rows)} rows have no answer and are left out, the first is row {empty[0]}."
+        )
     return shaped
+
+
+def _renamed(row: dict, columns: dict[str, str]) -> dict:
+    given = {name: column for column, name in columns.items()}
+    known = {other: column for column, others in OTHER_NAMES.items() for other in others}
+    found = {}
+    for name, value in row.items():
+        plain = str(name).strip().lower()
+        target = given.get(name) or given.get(str(name).strip()) or (plain if plain in (*COLUMNS, "answers") else None)
+        target = target or (known.get(plain) if plain in known and known[plain] not in map(_plain, row) else None)
+        found[target or name] = value
+    answers = found.get("answers")
+    if isinstance(answers, dict):  # the Hub's SQuAD form
+        answers = [str(text) for text in answers.get("text", [])]
+        found |= {"answers": answers or None, "answer": answers[0] if answers else ""}
+    elif isinstance(answers, list) and answers and all(isinstance(one, dict) for one in answers):
+        texts = [str(one.get("text", "")) for one in answers]
+        found |= {"answers": texts, "answer": found.get("answer") or texts[0]}
+    elif hasattr(answers, "tolist"):
+        found["answers"] = answers.tolist()
+    elif isinstance(answers, list) and not answers:
+        found |= {"answers": None, "answer": found.get("answer") or ""}
+    return found
+
+
+def _plain(name) -> str:
+    return str(name).strip().lower()
+
+
+def _text(value, where: str) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}" if isinstance(value, float) else str(value)  # a year read as a number
+    raise ValueError(f"{where} is {value!r:.100}; expected a text.")

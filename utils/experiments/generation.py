@@ -37,7 +37,7 @@ class Prediction:
 def stop_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Return the ids that end an answer: the end token and every token whose text contains a newline.
 
-    Example: len(stop_ids(load_tokenizer("gemma-3-270m"))) -> 34: thirty-three newline tokens and the end token
+    Example: len(stop_ids(load_tokenizer("gemma-3-270m"))) -> 33: thirty-two newline tokens and the end token
     """
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     newline = [i for i, text in enumerate(texts) if "\n" in text]
