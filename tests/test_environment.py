@@ -113,8 +113,8 @@ def test_a_drive_that_is_refused_goes_on_here_and_says_so(monkeypatch, tmp_path,
         raise ValueError("mount failed")
 
     monkeypatch.setattr(drive, "mount", refused)
-    monkeypatch.setenv("RUNS", str(tmp_path))
-    assert detect("smoke", drive=True).runs == tmp_path / "smoke"
+    monkeypatch.delenv("RUNS", raising=False)
+    assert detect("smoke", drive=True).runs == environments.ROOT / "runs" / "smoke"
     assert "runs stay on this machine and go with it" in capsys.readouterr().out
 
 

@@ -79,10 +79,9 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     if has_gpu:
         properties, capability = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
         gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {capability[0]}.{capability[1]}"
-    dataset, runs = (
-        "hub" if model.startswith("llama-3.2-3b") else "bundled",
-        (drive and drive_folder()) or Path(os.environ.get("RUNS") or ROOT / "runs").resolve(),
-    )
+    dataset = "hub" if model.startswith("llama-3.2-3b") else "bundled"
+    named = os.environ.get("RUNS")  # a folder that was named goes before Drive
+    runs = Path(named).resolve() if named else (drive and drive_folder()) or ROOT / "runs"
     return Environment(
         "cuda" if has_gpu else "cpu", dtype, reason, quantization, profile, model, dataset, runs / profile, gpu
     )  # fmt: skip

@@ -22,9 +22,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 MISSING = [p for p in ("playwright", "jupyterlab") if importlib.util.find_spec(p) is None] + ["chromium"] * (
     not CHROMIUM
 )
-pytestmark = pytest.mark.skipif(
-    bool(MISSING), reason=f"needs {', '.join(MISSING)}: make setup, and your system's chromium"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: make setup, and your system's chromium"),
+]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 SCREENSHOTS = ROOT / "runs" / "screenshots"
