@@ -1,6 +1,7 @@
 """The committed notebooks: executed, clean, sharing one setup cell, and running to their end in fresh kernels."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from utils.data import load_qa
 from utils.environment import ROOT
@@ -135,3 +137,22 @@ def test_a_repository_that_cannot_be_fetched_ends_in_one_sentence(tmp_path):
     assert "could not be fetched" in done.stderr
     assert "make badges" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.long
+def test_every_cell_of_02_run_twice_does_the_same_as_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROFILE", "smoke")
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    notebook = nbformat.read(PATHS[2], as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    # A list is filled and a model is trained in these cells: what they did the second time shows in what they print.
+    notebook.cells = [nbformat.v4.new_code_cell(cell.source) for cell in cells for _ in range(2)]
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    printed = ["".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout") for cell in notebook.cells]
+    for first, second in zip(printed[::2], printed[1::2], strict=True):
+        timeless = [re.sub(r"[\d.]+ (s|rows/s)", "", text) for text in (first, second)]
+        assert timeless[0] == timeless[1]
+    assert len(list((tmp_path / "smoke" / "records").glob("*.json"))) == 2  # the base model's and the run's
+    record = json.loads(next((tmp_path / "smoke" / "records").glob("r2-*.json")).read_text())
+    assert [entry["step"] for entry in record["training"]] == list(range(1, 10))  # trained once, three epochs of three
