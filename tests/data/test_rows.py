@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from utils.data import rows as data_module
+from utils.data.checks import answer_kind, validate_qa
 from utils.data.rows import draw_examples, fingerprint, load_qa, take_evenly
 from utils.paper import TABLE_1
 
@@ -265,3 +266,15 @@ def test_whatever_a_file_holds_ends_in_rows_or_in_a_sentence(tmp_path, name, con
         assert len(load_qa(str(path))["train"]) > 0
     except ValueError as error:
         assert str(path) in str(error)
+
+
+def test_the_second_test_set_keeps_what_its_card_promises():
+    data = load_qa("bundled", test_source="bundled-more")
+    rows = data["test"].to_list()
+    assert (len(data["train"]), len(rows), len({row["topic"] for row in rows})) == (600, 300, 59)
+    assert all(row["answers"][0] == row["answer"] and row["phase"] is None for row in rows)
+    assert validate_qa(data).empty
+    thirds = Counter(min(2, 3 * row["text"].find(row["answer"]) // len(row["text"])) for row in rows)
+    assert max(thirds.values()) - min(thirds.values()) <= 0.12 * 300
+    assert sum(answer_kind(row["question"], row["answer"]) == "number" for row in rows) <= 0.25 * 300
+    assert fingerprint(data) != fingerprint(load_qa("bundled"))
