@@ -5,8 +5,9 @@ import torch
 
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint, load_qa
-from utils.experiments import finished_record, run, runs, scores, sweep
-from utils.models import held_base, release_base
+from utils.experiments import finished_record, record_run, run, runs, scores, sweep
+from utils.experiments.training import TrainingResult
+from utils.models import add_lora, held_base, release_base
 from utils.paper import TABLE_4_EXAMPLE
 from utils.prompt import build_completion, build_prompt
 from utils.records import adapter_folder, identity_of, save_record
@@ -179,3 +180,13 @@ def test_a_sweep_says_what_it_cannot_do(data, environment):
         sweep([], data, environment)
     with pytest.raises(ValueError, match="one model"):
         sweep([RunConfig("tiny-llama"), RunConfig("gemma-3-270m")], data, environment)
+
+
+def test_a_model_without_its_adapter_is_never_recorded_as_the_run(tmp_path, environment, data, base, tokenizer):
+    there, config = dataclasses.replace(environment, runs=tmp_path), RunConfig("tiny-llama", epochs=1, max_new_tokens=2)
+    done = run(config, data, there, base, tokenizer)
+    with pytest.raises(ValueError, match="has an adapter, and this model carries none: nothing was recorded"):
+        record_run(config, data, there, base, tokenizer, TrainingResult())
+    with pytest.raises(ValueError, match="is the base model, and this one carries an adapter"):
+        record_run(config.base(), data, there, add_lora(base, config), tokenizer, TrainingResult())
+    assert finished_record(config, data, there)["model"]["trainable"] == done["model"]["trainable"] > 0

@@ -81,6 +81,12 @@ def record_run(
 
     Example: record_run(config, data, environment, model, tokenizer, fine_tune(...))["metrics"]["em_strict"] -> 0.41
     """
+    adapted = any("lora_" in name for name, _ in model.named_parameters())
+    if adapted is config.is_base:  # else the base model's answers would be recorded as a run's, over the real ones
+        raise ValueError(
+            f"{config.run_id} {'is the base model, and this one carries an adapter' if adapted else 'has an adapter, and this model carries none'}: "
+            "nothing was recorded. Add the adapter and train it again first, or call remove_lora for the base model."
+        )
     examples = draw_examples(data["train"], config.shots, config.seed)
     start = time.perf_counter()
     predictions = generate_answers(model, tokenizer, data["test"], config, examples)
