@@ -49,7 +49,7 @@ def test_a_good_row_passes():
         ({"question": "Spune anul."}, "warning", "question does not end in ?"),
         ({"text": "Eminescu s-a născut în 1850."}, "warning", "text length is not 12 to 70 words"),
         ({"text": GOOD["text"] + " cuvânt" * 60}, "warning", "text length is not 12 to 70 words"),
-        ({"text": GOOD["text"] + " A scris. A trăit. A iubit."}, "warning", "text has more than 3 sentences"),
+        ({"text": GOOD["text"] + " A scris. A trăit. A iubit."}, "warning", "text is not 1 to 3 sentences"),
         ({"answer": GOOD["text"][7:]}, "warning", "answer is over 12 words"),
     ],
 )
@@ -111,20 +111,74 @@ def test_bundled_answers_are_mixed_and_no_text_is_in_both_splits():
     assert len({json.loads(line)["text"] for line in files[0]} & {json.loads(line)["text"] for line in files[1]}) == 0
 
 
+HIDDEN, WRONG_A = "character that cannot be seen", "ǎ or ã written for ă"
+
+
 @pytest.mark.parametrize(
-    ("text", "rule"),
+    "letter", ["\u00ad", "\u200b", "\u200d", "\ufeff", "\u2060", "\u00a0", "\u202f", "\u2007", "\u2028", "\u0085"]
+)
+@pytest.mark.parametrize("column", ["text", "question", "answer"])
+def test_what_cannot_be_seen_is_found(letter, column):
+    row = {**GOOD, column: GOOD[column][:2] + letter + GOOD[column][2:]}
+    found = validate_qa(DatasetDict(train=Dataset.from_list([row])))
+    assert f"{column}: U+{ord(letter):04X}" in list(found["found"][found["rule"] == HIDDEN])
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
     [
-        ("Mun\u00adții", "character that cannot be seen"),
-        ("Mun\u200bții", "character that cannot be seen"),
-        ("10\u00a0000", "character that cannot be seen"),
-        ("cǎtre", "ǎ or ã written for ă"),
-        ("cãtre", "ǎ or ã written for ă"),
-        ("țarã", "ǎ or ã written for ă"),
-        ("São Paulo și João", None),  # a Portuguese name has its own letter
+        ("Merge cǎtre casă", "cǎtre"),
+        ("Bǎlți", "Bǎlți"),
+        ("a mers ca\u030ctre casă", "cǎtre"),  # the same letter in two signs
+        ("Merge cãtre casã", "cãtre, casã"),
+        ("țarã și mânã", "țarã, mânã"),
+        ("Brãila și Bacãu, cãtre seară", "Brãila, Bacãu, cãtre"),  # capitals, in company
+        ("Constanţã", "Constanţã"),  # a capital beside ţ
+        ("pão și tãișul", "tãișul"),
+        ("CĂTRE șİ ÎNTÂIÃ", "ÎNTÂIÃ"),
+        ("São Paulo, João, Guimarães, mãe și irmão", None),  # Portuguese ão and ãe
+        ("maçã, manhã și Magalhães", None),  # ç, nh, lh
+        ("Stadionul Maracanã din Rio", None),  # a capital alone
+        ("Lǎozǐ și Hǎinán", None),  # pinyin, which has other tones beside ǎ
+        ("mère, ñandú, Dvořák", None),
     ],
 )
-def test_letters_that_only_look_right(text, rule):
+def test_an_a_of_another_language_is_no_romanian_letter(text, wrong):
     row = {"text": f"{text} este aici.", "question": "Ce este aici?", "answer": "aici", "source": ""}
-    data = DatasetDict(train=Dataset.from_list([row]))
-    found = set(validate_qa(data)["rule"])
-    assert (rule in found) if rule else not found & {"character that cannot be seen", "ǎ or ã written for ă"}
+    found = validate_qa(DatasetDict(train=Dataset.from_list([row])))
+    assert list(found["found"][found["rule"] == WRONG_A]) == ([f"text: {wrong}"] if wrong else [])
+
+
+SENTENCE = "Poetul a scris multe pagini despre țara lui în anii aceia de la început și a plecat apoi."  # 18 words
+
+
+@pytest.mark.parametrize(
+    ("row", "sentences", "rules"),
+    [
+        ({}, 2, set()),
+        ({"topic": "t", "phase": 1}, 2, set()),
+        ({"phase": None}, 2, set()),  # no topic: not ours
+        ({"topic": "t", "phase": None}, 2, {"text length is not 60 to 140 words", "text is not 3 to 6 sentences"}),
+        ({"topic": "t", "phase": None}, 4, set()),  # 72 words
+        ({"topic": "t", "phase": None}, 7, {"text is not 3 to 6 sentences"}),  # 126 words
+        ({"topic": "t", "phase": None}, 8, {"text length is not 60 to 140 words", "text is not 3 to 6 sentences"}),
+        ({"topic": "t", "phase": 2}, 4, {"text length is not 12 to 70 words", "text is not 1 to 3 sentences"}),
+    ],
+)
+def test_each_test_set_has_its_own_lengths(row, sentences, rules):
+    assert len(words(SENTENCE)) == 18
+    text = " ".join([SENTENCE] * sentences)
+    row = {"text": text, "question": "Ce a scris?", "answer": "multe pagini", "source": "", **row}
+    assert set(validate_qa(DatasetDict(train=Dataset.from_list([row])))["rule"]) == rules
+
+
+@pytest.mark.parametrize("answers", [["1851"], ["1850", ""], []])
+def test_answers_that_lack_the_answer_or_hold_an_empty_one_are_an_error(answers):
+    found = validate_qa(
+        DatasetDict(
+            train=Dataset.from_list([OTHER | {"answers": ["1955"], "answer": "1955"}, GOOD | {"answers": answers}])
+        )
+    )
+    assert [(f.level, f.rule, f.row) for f in found.itertuples()] == [
+        ("error", "answers lacks the answer or holds an empty one", 1)
+    ]

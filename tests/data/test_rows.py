@@ -91,16 +91,16 @@ def test_all_accepted_answers_are_kept_the_first_of_them_as_the_answer(tmp_path)
     ("content", "message"),
     [
         ([{**ROWS[0], "answers": "0"}], "row 0: answers is '0'; expected a list"),
-        ([{**ROWS[0], "answers": ["0", 7]}], "row 0: answers is"),
+        ([{**ROWS[0], "answers": ["0", ""]}], r"row 0: answers \['0', ''\] holds an empty one"),
         (
             [{"Epicrize": "a", "question": "b", "answer": "c"}],
-            r"lacks the column \['text'\]; found .*'Epicrize'.*columns=\{\"text\": \"Epicrize\"\}",
+            r"lacks the columns \['text'\]; found .*'Epicrize'.*columns=\{\"text\": \"Epicrize\"\}",
         ),
         ([], "has no rows"),
-        ([{"text": "a", "question": " ", "answer": "c"}], "row 0 cannot be used"),
+        ([{"text": "a", "question": " ", "answer": "c"}], "row 0 has an empty question"),
         ([{"text": "a", "question": "b", "answer": {"x": 7}}], "row 0, column answer is .*7.*expected a text"),
         ([{**ROWS[0], "answer": ""}] * 3, "3 of 3 answers are empty"),
-        ([ROWS[0]], "test has no rows"),  # one text cannot be split in two
+        ([ROWS[0]], "has a single text"),  # one text cannot be split in two
     ],
 )
 def test_unusable_rows_are_named(tmp_path, content, message):
@@ -134,18 +134,78 @@ def test_a_configuration_of_a_hub_dataset_in_squads_form(monkeypatch):
     test = load_qa("bundled", test_source="google/xquad:xquad.ro")["test"].to_list()
     found = {"text": "În 1850.", "question": "Când?", "answer": "1850", "source": "", "answers": ["1850", "În 1850"]}
     assert test == [found]  # the question without an answer is left out
-    alone = load_qa("bundled", 12, 6)  # a set of one split is divided, all questions of a text on one side
-    monkeypatch.setattr(
-        data_module,
-        "load_dataset",
-        lambda *_: DatasetDict(Train=Dataset.from_list(ROWS[:6]), Test=Dataset.from_list(ROWS[6:])),
-    )
-    named = load_qa("owner/name")
-    assert (len(named["train"]), len(named["test"])) == (6, 2)
-    monkeypatch.setattr(data_module, "load_dataset", lambda *_: DatasetDict(train=alone["train"]))
-    single = load_qa("owner/name")
-    assert len(single["train"]) + len(single["test"]) == 12
-    assert not set(single["train"]["text"]) & set(single["test"]["text"])
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """hub(Train=rows, Test=rows) makes the Hub answer with these splits, whatever it is asked for."""
+
+    def hub(**splits):
+        data = DatasetDict({split: Dataset.from_list(rows) for split, rows in splits.items()})
+        monkeypatch.setattr(data_module, "hub_reachable", lambda: True)
+        monkeypatch.setattr(data_module, "load_dataset", lambda *name: data)
+
+    return hub
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("train", "validation"), ("TRAIN", "dev"), ("train", "Validation ")]
+)
+def test_the_splits_of_a_hub_set_by_the_names_they_have(hub, names):
+    hub(**dict(zip(names, (ROWS[:5], ROWS[5:]), strict=True)))
+    data = load_qa("owner/name")
+    assert (data["train"]["answer"][:], data["test"]["answer"][:]) == (list("01234"), list("567"))
+    assert load_qa("bundled", 12, test_source="owner/name")["test"]["answer"][:] == list("567")
+
+
+def test_a_test_split_goes_before_a_validation_split(hub):
+    hub(validation=ROWS[:1], train=ROWS[1:6], test=ROWS[6:])
+    assert load_qa("owner/name")["test"]["answer"][:] == list("67")
+
+
+@pytest.mark.parametrize("name", ["train", "Train", "test", "default"])
+def test_a_hub_set_of_a_single_split_is_divided(hub, name, capsys):
+    hub(**{name: ROWS})
+    data = load_qa("owner/name")
+    assert (len(data["train"]), len(data["test"])) == (6, 2)
+    assert load_qa("bundled", 12, test_source="owner/name")["test"].num_rows == 8  # none of them kept for training
+    again = load_qa("owner/name", test_source="bundled")["train"].to_list()
+    assert again == data["train"].to_list()  # the same adapter answers both test sets
+    assert "owner/name has no test split: 2 rows are kept out of training" in capsys.readouterr().out
+
+
+def test_splits_that_are_not_for_training_and_testing_are_named(hub):
+    hub(train=ROWS, extra=ROWS)
+    with pytest.raises(ValueError, match=r"no split called test; found \['train', 'extra'\].*as test_source"):
+        load_qa("owner/name")
+    with pytest.raises(ValueError, match=r"has the splits \['train', 'extra'\]; expected a test split"):
+        load_qa("bundled", test_source="owner/name")
+
+
+def test_a_hub_set_with_columns_of_its_own(hub):
+    own = [{"Epicriza": row["text"], "Cerere ": row["question"], "Raspuns": int(row["answer"])} for row in ROWS]
+    hub(train=own[:6], test=own[6:])
+    with pytest.raises(ValueError, match=r'columns=\{"text": "Epicriza", "question": "Cerere "\}'):
+        load_qa("owner/name")
+    data = load_qa("owner/name", columns={"text": "Epicriza", "question": "Cerere"})
+    assert data["test"][1] == {**ROWS[7], "source": ""}
+
+
+def test_what_the_hub_answers_is_told_in_one_message(monkeypatch):
+    def load_dataset(*name):
+        raise RuntimeError("Config name is missing.\nPlease pick one")
+
+    monkeypatch.setattr(data_module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(data_module, "load_dataset", load_dataset)
+    with pytest.raises(
+        ConnectionError, match="RuntimeError: Config name is missing. .*source='owner/name:configuration'"
+    ):
+        load_qa("owner/name")
+
+
+def test_the_second_test_set_is_no_source_to_train_on():
+    with pytest.raises(ValueError, match=r"bundled-more has no split called train; found \['test'\].*as test_source"):
+        load_qa("bundled-more")
 
 
 def test_examples_are_of_separate_texts_and_fewer_are_the_first_of_more():
@@ -164,14 +224,14 @@ def test_examples_are_of_separate_texts_and_fewer_are_the_first_of_more():
 )
 def test_an_unreadable_file_is_named(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=rf"{name} (cannot be read|has no rows)"):
+    with pytest.raises(ValueError, match=rf"{name} (cannot be read|has no rows|lacks the columns)"):
         load_qa(str(tmp_path / name))
 
 
 def test_a_wrong_source_says_what_is_expected(tmp_path):
     with pytest.raises(ValueError, match="Unknown dataset 'bundeld'"):
         load_qa("bundeld")
-    with pytest.raises(FileNotFoundError, match=r"missing\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*missing\.csv; expected .* source"):
         load_qa(str(tmp_path / "missing.csv"))
     with pytest.raises(FileNotFoundError, match="no train and test file"):
         load_qa(str(tmp_path))
@@ -185,87 +245,78 @@ def test_without_a_network_the_hub_is_one_clear_message(source):
         load_qa(source)
 
 
-def written(path, content):
-    path.write_bytes(content)
-    data = load_qa(str(path))
-    return [row for split in ("train", "test") for row in data[split]]
-
-
-TABLE = "text{0}question{0}answer\n" + "\n".join(f"Șoseaua {i} ţine.{{0}}Ce ține {i}?{{0}}{1900 + i}" for i in range(8))
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("rows.csv", TABLE.format(",").encode()),
-        ("rows.csv", TABLE.format(";").encode()),
-        ("rows.csv", TABLE.format("\t").encode()),
-        ("rows.tsv", TABLE.format("\t").encode()),
-        ("rows.csv", TABLE.format(",").encode("utf-16")),
-        ("rows.csv", TABLE.format(",").encode("utf-8-sig")),
-        ("rows.csv.gz", gzip.compress(TABLE.format(";").encode())),
-        ("rows.csv", TABLE.format(",").replace("Ș", "Ş").replace("ș", "ş").replace("ține", "ţine").encode("cp1250")),
-        ("rows.csv", TABLE.format(",").replace("Ș", "Ş").replace("ș", "ş").replace("ține", "ţine").encode("iso8859_2")),
-        ("rows.csv", TABLE.format(",").replace("text,question,answer", " Text ,QUESTION,Answer").encode()),
-        ("rows.csv", TABLE.format(",").replace("text,", "context,").encode()),
-    ],
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["a", "a?", "\ud800"]),
+    lambda some: (
+        st.lists(some, max_size=3) | st.dictionaries(st.sampled_from(["text", "answers", "qas", "x"]), some, max_size=3)
+    ),
+    max_leaves=8,
 )
-def test_tables_as_people_have_them(tmp_path, name, content):
-    rows = written(tmp_path / name, content)
-    assert len(rows) == 8
-    assert {row["answer"] for row in rows} == {str(1900 + i) for i in range(8)}
-    assert all("oseaua" in row["text"] and ("ţine." in row["text"]) for row in rows)
+NAMES = st.sampled_from(
+    ["text", " Context", "question", "answer", "answers", "topic", "phase", "is_impossible", "data", "x"]
+)
+SAID = st.sampled_from(["unu", "doi", " trei", 1850, 2.5])  # what a row may well hold
+ANSWERS = st.lists(SAID, max_size=3)
+PLAIN = {"text": st.sampled_from("abc"), "question": st.just("b?"), "answer": SAID}
+LIKELY = st.fixed_dictionaries(
+    PLAIN, optional={"answers": ANSWERS | ANSWERS.map(lambda a: {"text": a}), "topic": SAID, "phase": SAID}
+)
+QUEER = st.fixed_dictionaries(
+    PLAIN | {"answer": VALUES}, optional={"answers": VALUES, "topic": VALUES, "phase": VALUES}
+)
+SQUAD = [
+    {"paragraphs": [{"context": f"a {i}", "qas": [{"question": "b?", "answers": [{"text": "a"}]}]} for i in range(4)]}
+]
+WHOLE = {
+    ".csv": ("text;question;answer\n" + "".join(f'"Țara {i}";Ce?;{i}\n' for i in range(9))).encode(),
+    ".tsv": ("text\tquestion\tanswer\n" + "".join(f"Ţara {i}\tCe?\t{i}\n" for i in range(9))).encode("cp1250"),
+    ".jsonl": "\n".join(json.dumps({**row, "topic": "t", "answers": [row["answer"]]}) for row in ROWS).encode("utf-16"),
+    ".json": json.dumps({"data": SQUAD}).encode(),
+    ".parquet": pd.DataFrame(ROWS).to_parquet(),
+}
 
 
-def test_line_separators_inside_a_string_do_not_cut_a_row(tmp_path):
-    rows = [{**row, "text": f"{row['text']}\u2028și\u0085apoi"} for row in ROWS]
-    content = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
-    assert {row["text"] for row in written(tmp_path / "rows.jsonl", content)} == {row["text"] for row in rows}
+@st.composite
+def files(draw):
+    """A name and bytes: noise, a text, JSON of any shape, rows of any values, or a good file that was cut or overwritten."""
+    kind = draw(st.sampled_from(["noise", "text", "json", "rows", "rows", "likely", "likely", "damaged", "damaged"]))
+    suffix = draw(st.sampled_from([".json", ".jsonl"] if kind in ("json", "rows", "likely") else list(WHOLE)))
+    if kind == "damaged":
+        content, new = WHOLE[suffix], draw(st.binary(max_size=3))
+        at = draw(st.integers(0, len(content)))
+        content = content[:at] + new + draw(st.sampled_from([b"", content[at:], content[at + len(new) :]]))
+    elif kind in ("noise", "text"):
+        content = draw(st.binary(max_size=200) if kind == "noise" else st.text(max_size=200).map(str.encode))
+    else:
+        rows = st.dictionaries(NAMES, VALUES, max_size=6) | QUEER
+        value = VALUES if kind == "json" else st.lists(LIKELY if kind == "likely" else rows, min_size=2, max_size=6)
+        content = json.dumps(draw(value)).encode()
+    if draw(st.booleans()):
+        return f"a{suffix}.gz", gzip.compress(content)[: draw(st.sampled_from([None, None, None, -1]))]
+    return f"a{suffix}", content
 
 
-def test_other_names_are_told_by_the_columns_argument(tmp_path):
-    rows = [{"Epicriza": r["text"], "Cerere": r["question"], "answer": 7 + i} for i, r in enumerate(ROWS)]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    with pytest.raises(ValueError, match='"text": "Cerere", "question": "Epicriza"'):
-        load_qa(str(tmp_path / "rows.json"))
-    data = load_qa(str(tmp_path / "rows.json"), columns={"text": "Epicriza", "question": "Cerere"})
-    assert sorted(int(a) for split in data for a in data[split]["answer"]) == list(range(7, 15))
-
-
-def test_one_empty_answer_among_many_is_left_out_and_told(tmp_path, capsys):
-    rows = [{**ROWS[i % 8], "question": f"{i}?"} for i in range(100)]
-    rows[3]["answer"] = " "
-    content = "\n".join(map(json.dumps, rows)).encode()
-    assert len(written(tmp_path / "rows.jsonl", content)) == 99
-    assert "1 of 100 rows have no answer and are left out, the first is row 3" in capsys.readouterr().out
-
-
-def test_hub_shaped_squad_rows_in_a_local_file(tmp_path):
-    rows = [{"context": f"a {i}", "question": "b?", "answers": {"text": ["a", "b"] if i else []}} for i in range(5)]
-    found = written(tmp_path / "rows.jsonl", "\n".join(map(json.dumps, rows)).encode())
-    assert [(row["answer"], row["answers"]) for row in found] == [("a", ["a", "b"])] * 4
-
-
-def test_an_answers_list_that_lacks_its_answer_is_named(tmp_path):
-    rows = [{**row, "topic": "t", "answers": ["altul"]} for row in ROWS]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    with pytest.raises(ValueError, match=r"row 0: answers \['altul'\] lacks the answer '0'"):
-        load_qa(str(tmp_path / "rows.json"))
-
-
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.csv.gz"]),
-       st.binary(max_size=200) | st.text(max_size=200).map(str.encode)
-       | st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda x: st.lists(x, max_size=4)
-                      | st.dictionaries(st.sampled_from(["text", "question", "answer", "answers", "data", "x"]), x, max_size=4),
-                      max_leaves=12).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_whatever_a_file_holds_ends_in_rows_or_in_a_sentence(tmp_path, name, content):
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(files())
+def test_whatever_a_file_holds_ends_in_rows_or_in_a_sentence(tmp_path, file):
+    name, content = file
     path = tmp_path / name
     path.write_bytes(content)
     try:
-        assert len(load_qa(str(path))["train"]) > 0
+        data = load_qa(str(path))
     except ValueError as error:
-        assert str(path) in str(error)
+        said = str(error)
+        assert type(error) is ValueError, error  # what libraries raise are subclasses of it
+        assert said.startswith(str(path)) and "expected" in said and "\n" not in said and said[-1] == "."
+        return
+    for row in [*data["train"], *data["test"]]:
+        assert all(row[column].strip() for column in ("text", "question", "answer"))
+        assert row.get("answers", [row["answer"]])[0] == row["answer"]
 
 
 def test_the_second_test_set_keeps_what_its_card_promises():

@@ -1,15 +1,19 @@
-"""A local file in, its rows out: tables and JSON as people have them, whatever their encoding or separator."""
+"""A local file or folder in, its raw rows out: tables and JSON as people have them, in whatever encoding."""
 
 import csv
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 
-import pandas as pd
+import pyarrow.parquet
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".json")
-ENCODINGS = ("utf-8-sig", "cp1250", "iso8859_2")  # tried in this order; UTF-16 is known by its first two bytes
+_TABLE = "a table with one header line and columns set apart by commas, semicolons or tabs"
+_JSON = "SQuAD format (data, paragraphs, qas), a list of rows or one JSON object a line"
+EXPECTED = {".csv": _TABLE, ".tsv": _TABLE, ".jsonl": _JSON, ".parquet": "a Parquet table", ".json": _JSON}
+SUFFIXES = tuple(EXPECTED)
+TEST_NAMES = ("test", "validation", "valid", "val", "dev")  # of the rows to test on, the first that is there
 
 
 def is_data_file(path: Path) -> bool:
@@ -20,66 +24,117 @@ def is_data_file(path: Path) -> bool:
     return _kind(path) in SUFFIXES
 
 
-def read_rows(path: Path) -> list[dict]:
-    """Return the rows of a CSV, TSV, JSON Lines, Parquet or JSON file (plain list or SQuAD), gzipped or not.
+def read_splits(path: Path) -> dict[str, list]:
+    """Return the raw rows of a file as {"all": rows}, or those of a folder's train and test files by their names.
 
-    Whatever keeps a file from being read ends in a ValueError that names it and what was expected.
+    Example: list(read_splits(Path("folder_of_Train_csv_and_test_jsonl_gz"))) -> ["train", "test"]
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}; expected the path of one as source.")
+    if not path.is_dir():
+        return {"all": read_rows(path)}
+    files = {}
+    for file in sorted(filter(is_data_file, path.iterdir())):
+        if (name := file.name.split(".")[0].lower()) in files:
+            raise ValueError(f"{path} holds two files called {name}; expected one for each split of a source.")
+        files |= {name: file} if name in ("train", *TEST_NAMES) else {}
+    if not files:
+        raise FileNotFoundError(f"source {path} holds no train and test file ending in {', '.join(SUFFIXES)}.")
+    return {name: read_rows(file) for name, file in files.items()}
 
-    Example: read_rows(Path("rows.csv"))[0] -> {"text": "...", "question": "...", "answer": "...", "source": ""}
+
+def read_rows(path: Path) -> list:
+    """Return the raw rows of a CSV, TSV, JSON Lines, Parquet or JSON file (plain list or SQuAD), gzipped or not.
+
+    Whatever keeps a file from being read ends in a ValueError that names it, what was found and what was expected.
+
+    Example: read_rows(Path("rows.csv"))[0] -> {"text": "...", "question": "...", "answer": "..."}
     """
     kind = _kind(path)
+    if kind not in SUFFIXES:
+        raise ValueError(f"{path} ends in {kind or 'nothing'}; expected a source ending in {', '.join(SUFFIXES)}.")
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b" or path.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
         if kind == ".parquet":
-            return pd.read_parquet(io.BytesIO(content)).to_dict("records")
-        text = _decoded(content)
-        if kind in (".csv", ".tsv"):
-            return _table(text, kind)
-        if kind == ".jsonl":  # lines end at \n alone: U+2028 and U+0085 may stand inside a string
-            return [json.loads(line) for line in io.StringIO(text, newline="\n") if line.strip()]
-        return _json(json.loads(text))
+            return pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+        return _from_table(decoded(content)) if kind in (".csv", ".tsv") else _from_json(decoded(content))
     except Exception as error:  # each library has its own kinds of trouble; all mean that this is no such file
-        expected = "SQuAD format (data, paragraphs, qas) or a list of rows" if kind == ".json" else f"a {kind} table"
-        why = (str(error).strip() or "no details").splitlines()[0]
-        raise ValueError(f"{path} cannot be read as {expected}: {type(error).__name__}: {why:.200}") from None
+        why = " ".join(str(error).split()) or "no details"
+        why = why if type(error) is ValueError else f"{type(error).__name__}: {why}"
+        raise ValueError(
+            f"{path} cannot be read: {why:.200}; expected {EXPECTED[kind]}, so mend the file or name another as source."
+        ) from None
 
 
-def _kind(path: Path) -> str:
-    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+def decoded(content: bytes) -> str:
+    """Return the text of UTF-8, UTF-16, Windows-1250 or ISO-8859-2 bytes; damaged UTF-8 is an error, not a guess.
 
-
-def _decoded(content: bytes) -> str:
+    Example: decoded("Iaşi".encode("cp1250")) -> "Iaşi"
+    """
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16")
     if b"\0" in content:
         raise ValueError("it holds bytes that no text has")
-    best = None
-    for encoding in ENCODINGS:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        # Windows-1250 and ISO-8859-2 read each other's bytes: the one that leaves no control characters is right.
-        if not any("\x80" <= c <= "\x9f" for c in text):
-            return text
-        best = best or text
-    if best is None:
-        raise ValueError(f"its encoding is none of {', '.join(ENCODINGS)} and UTF-16")
-    return best
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        kept = content.decode("utf-8", "replace")
+        if sum(c > "\x7f" and c != "\ufffd" for c in kept) > kept.count("\ufffd"):
+            raise ValueError(f"it is UTF-8 but for the byte {error.start}, 0x{content[error.start]:02X}") from None
+    # The two share Romanian's letters. Where Windows-1250 has „ ” – Š Ž š ž, at 80 to 9F, ISO-8859-2 has nothing; it
+    # keeps those four letters at A9, AE, B9 and BE, which are mostly signs in Windows-1250.
+    letters = re.search(rb"(?i)[\xa9\xae\xb9\xbe](?=[a-z])|(?<=[a-z])[\xb9\xbe]", content)
+    return content.decode("iso8859_2" if letters and not re.search(rb"[\x80-\x9f]", content) else "cp1250")
 
 
-def _table(text: str, kind: str) -> list[dict]:
-    head = text.split("\n", 1)[0]
-    separator = "\t" if kind == ".tsv" else max(",;\t", key=head.count)
-    frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
-    return frame.to_dict("records")
+def _kind(path: Path) -> str:
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
-def _json(content: dict | list) -> list[dict]:
-    if isinstance(content, list):
-        return content
-    return [
-        {"text": p["context"], "question": qa["question"], "answers": [one["text"] for one in qa.get("answers", [])],
-         "answer": next((one["text"] for one in qa.get("answers", [])), ""), "source": a.get("title", "")}
-        for a in content["data"] for p in a["paragraphs"] for qa in p["qas"]
-    ]  # fmt: skip
+def _from_table(text: str) -> list[dict]:
+    text = re.sub(r"\A[\r\n]*(sep=.\r?\n)?", "", text)  # Excel's word to itself about the separator
+    head = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", text, maxsplit=1)[0])
+    separator = max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header, rows = [], []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue  # blank, or the ;;; under a spreadsheet's last row
+            if not header:
+                header = [cell.strip() for cell in cells]
+                if twice := [name for name in header if name and header.count(name) > 1]:
+                    raise ValueError(f"its header names {twice[0]} twice")
+            elif len(cells) < len(header) or any(cells[len(header) :]):
+                raise ValueError(f"line {reader.line_num} has {len(cells)} cells where the header has {len(header)}")
+            else:
+                rows.append(dict(zip(header, cells, strict=False)))
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} breaks its quotation marks ({error})") from None
+    return rows
+
+
+def _from_json(text: str) -> list:
+    try:
+        content = json.loads(text, strict=False) if text.strip() else []
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+        content, lines = [], io.StringIO(text, newline="\n")  # not splitlines: U+2028 and U+0085 stand inside strings
+        for number, line in enumerate(lines, 1):
+            try:
+                content += [json.loads(line, strict=False)] if line.strip() else []
+            except json.JSONDecodeError as broken:
+                raise ValueError(f"line {number} is not JSON ({broken.msg})") from None
+    if isinstance(content, dict) and isinstance(content.get("data"), list):
+        return [row for article in content["data"] for row in _from_squad(article)]
+    return content if isinstance(content, list) else [content]
+
+
+def _from_squad(article: dict) -> list[dict]:
+    if isinstance(article, dict) and "paragraphs" not in article:
+        return [article]  # rows under "data"
+    about = {"source": article.get("title"), "answers": []}
+    return [{**about, "text": part["context"], **qa} for part in article["paragraphs"] for qa in part["qas"]]

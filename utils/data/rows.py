@@ -10,8 +10,8 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset
 
-from utils.data.files import SUFFIXES, is_data_file, read_rows
-from utils.data.shape import checked
+from utils.data.files import SUFFIXES, TEST_NAMES, is_data_file, read_rows, read_splits
+from utils.data.shape import check_columns, checked
 from utils.environment import hub_reachable
 from utils.paper import HUB_DATASET
 
@@ -31,31 +31,42 @@ def load_qa(
 
     `source` is "bundled", "hub" (the paper's dataset), another Hub id "owner/name" or "owner/name:configuration", a
     local CSV, TSV, JSONL, Parquet or SQuAD-format JSON file (gzipped or not), or a folder with a train and a test file.
-    What comes without a test split is split 3 : 1, all questions of a text on one side. `columns` names the columns that
-    hold text, question, answer and source where they are called otherwise: {"text": "Epicriza"}. `train_rows` and `test_rows` take a subset, evenly over the
-    topics, drawn with `seed`. Where a dataset accepts several answers to a question, a column `answers` lists them all
-    and `answer` is the first. `test_source` takes the test rows from another dataset: its test or validation split, or
-    all of a single file; "bundled-more" is the second bundled test set, where it is there.
+    What comes without a test split is split 3 : 1, all questions of a text on one side. `train_rows` and `test_rows`
+    take a subset, evenly over the topics, drawn with `seed`. `test_source` takes the test rows from another dataset:
+    its test or validation split, or all of a single file; "bundled-more" is the second bundled test set. `columns`
+    says how either calls a column that has a name of its own: {"text": "Epicriza"}.
+
+    Where a dataset accepts several answers to a question, a column `answers` lists them all and `answer` is the first.
+    Rows without an answer are left out and counted; what cannot be read as rows is a ValueError that says why.
 
     Example: load_qa("bundled", test_source="google/xquad:xquad.ro")["test"][0]["answers"]
     """
     for name, count in (("train_rows", train_rows), ("test_rows", test_rows)):
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ValueError(f"{name} is {count!r}; expected a whole number above 0, or None for all rows.")
-    splits = _splits(source)
-    if "all" in splits or (len(splits) == 1 and not test_source):
-        splits = _divided(checked(next(iter(splits.values())), source, columns), seed)
-    origins = {"train": source, "test": test_source or source}
+    columns, source = columns or {}, str(source)
+    found = _splits(source)
+    other = _splits(str(test_source)) if test_source else None
+    check_columns(columns, [*found.values(), *(other or {}).values()])
+    if "all" in found:
+        found = _divided(checked(found["all"], source, columns), source, seed)
+        if test_source:
+            print(f"{source} has no test split: {len(found['test'])} rows are kept out of training.")
+    elif missing := {"train", "test"} - {*found, *(["test"] if test_source else [])}:
+        raise ValueError(
+            f"{source} has no split called {' or '.join(sorted(missing))}; found {list(found)}, expected train and test: "
+            "name rows to train on as source and rows to test on as test_source."
+        )
+    else:
+        wanted = ("train",) if test_source else ("train", "test")
+        found = {split: checked(found[split], f"{source}, {split}", columns) for split in wanted}
     if test_source:
-        other = _splits(test_source)
-        splits["test"] = next((other[name] for name in ("test", "validation", "all") if name in other), [])
-    if missing := [split for split in ("train", "test") if split not in splits]:
-        raise ValueError(f"{source} has no split {missing}; found {list(splits)}.")
-    taken = {"train": train_rows, "test": test_rows}
+        if not (name := next((name for name in ("test", "all") if name in other), None)):
+            raise ValueError(f"{test_source} has the splits {list(other)}; expected a test split in a test_source.")
+        found["test"] = checked(other[name], f"{test_source}, {name}", columns)
     data = DatasetDict()
-    for split, origin in origins.items():
-        rows = checked(splits[split], f"{origin}, {split}", columns)
-        data[split] = Dataset.from_list(take_evenly(rows, taken[split], seed))
+    for split, origin, count in (("train", source, train_rows), ("test", str(test_source or source), test_rows)):
+        data[split] = Dataset.from_list(take_evenly(found[split], count, seed))
         path = Path(origin).expanduser()
         data[split].info.dataset_name = HUB_DATASET if origin == "hub" else path.name if path.exists() else origin
     return data
@@ -107,61 +118,50 @@ def take_evenly(rows: list[dict], count: int | None, seed: int = 0) -> list[dict
     return rounds[:count]
 
 
-def _splits(source: str) -> dict[str, list[dict]]:
+def _splits(source: str) -> dict[str, list]:
     path = Path(source).expanduser()
     if source == "bundled":
         return {split: read_rows(BUNDLED / f"{split}.jsonl") for split in ("train", "test")}
-    if source == "bundled-more" and (BUNDLED / "test_more.jsonl").exists():
+    if source == "bundled-more":
         return {"test": read_rows(BUNDLED / "test_more.jsonl")}
     if is_data_file(path) or path.exists():
-        return _read_local(path)
+        return _named_splits(read_splits(path))
     if source == "hub" or re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source):
-        return _read_hub(HUB_DATASET if source == "hub" else source)
+        return _named_splits(_read_hub(HUB_DATASET if source == "hub" else source))
     raise ValueError(
-        f"Unknown dataset {source!r}; expected 'bundled', 'hub', a Hub id 'owner/name', or a file ending in "
-        f"{', '.join(SUFFIXES)}."
+        f"Unknown dataset {source!r}; expected as source 'bundled', 'hub', a Hub id 'owner/name', or a file or folder "
+        f"that is there, its name ending in {', '.join(SUFFIXES)}."
     )
 
 
-def _read_hub(name: str) -> dict[str, list[dict]]:
+def _read_hub(name: str) -> dict[str, list]:
     advice = "Check the name and the network, or use source='bundled', which comes with this repository."
     if not hub_reachable():
         raise ConnectionError(f"The Hugging Face Hub, which holds {name}, cannot be reached. {advice}")
     try:
-        data = load_dataset(*name.split(":"))
+        return {split: rows.to_list() for split, rows in load_dataset(*name.split(":")).items()}
     except Exception as error:  # datasets and huggingface_hub raise many kinds; each means: not to be had
         why = (str(error).strip() or "no details").splitlines()[0]
         raise ConnectionError(
-            f"The dataset {name} could not be loaded: {type(error).__name__}: {why} {advice}"
+            f"The dataset {name} could not be loaded: {type(error).__name__}: {why} A configuration is named as "
+            f"source='owner/name:configuration'. {advice}"
         ) from None
-    return _named_splits({split: rows.to_list() for split, rows in data.items()})
 
 
-def _named_splits(found: dict[str, list[dict]]) -> dict[str, list[dict]]:
-    # Hub sets call their splits Train, dev or validation, or have one alone.
+def _named_splits(found: dict[str, list]) -> dict[str, list]:
+    # A single split is all there is, whatever it is called; of several, Test, dev or validation are what to test on.
+    if len(found) == 1:
+        return {"all": next(iter(found.values()))}
     splits = {split.strip().lower(): rows for split, rows in found.items()}
-    if "test" not in splits:
-        other = next((splits.pop(name) for name in ("validation", "valid", "dev") if name in splits), None)
-        if other is not None:
-            splits["test"] = other
-    if len(splits) == 1 and "test" not in splits:
-        return {"all": next(iter(splits.values()))}
+    if name := next((name for name in TEST_NAMES if name in splits), None):
+        splits = {"test" if split == name else split: rows for split, rows in splits.items()}
     return splits
 
 
-def _read_local(path: Path) -> dict[str, list[dict]]:
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file or folder {path}.")
-    if path.is_dir():
-        files = {s: [path / f"{s}{x}" for x in SUFFIXES if (path / f"{s}{x}").exists()] for s in ("train", "test")}
-        if not all(files.values()):
-            raise FileNotFoundError(f"{path} holds no train and test file ending in {', '.join(SUFFIXES)}.")
-        return {split: read_rows(found[0]) for split, found in files.items()}
-    return {"all": read_rows(path)}
-
-
-def _divided(rows: list[dict], seed: int) -> dict[str, list[dict]]:
+def _divided(rows: list[dict], where: str, seed: int) -> dict[str, list[dict]]:
     texts = sorted({row["text"] for row in rows})
+    if len(texts) == 1:
+        raise ValueError(f"{where} has a single text; expected two or more as source, one for train and one for test.")
     random.Random(seed).shuffle(texts)
-    test = set(texts[: max(1, round(TEST_SHARE * len(texts)))]) if len(texts) > 1 else set()
+    test = set(texts[: max(1, round(TEST_SHARE * len(texts)))])
     return {"train": [r for r in rows if r["text"] not in test], "test": [r for r in rows if r["text"] in test]}

@@ -1,4 +1,7 @@
-"""Rows as they came in, rows with our columns out, or a sentence that says what is wrong."""
+"""Raw rows in, rows with the columns text, question, answer and source out, or one sentence that says what is missing."""
+
+import math
+from collections.abc import Iterable
 
 COLUMNS = ("text", "question", "answer", "source")
 OTHER_NAMES = {
@@ -6,92 +9,144 @@ OTHER_NAMES = {
     "question": ("query", "intrebare", "întrebare", "q"), "answer": ("response", "target", "raspuns", "răspuns", "a"),
     "source": ("title", "url", "sursa", "sursă"),
 }  # fmt: skip
+NAMEABLE = (*COLUMNS, "answers")
 MOST_EMPTY = 0.05  # of the rows: above it an empty answer is no slip, and the column is the wrong one
 
 
-def checked(rows: list[dict], where: str, columns: dict[str, str] | None = None) -> list[dict]:
-    """Return the rows with our columns; what cannot be used is an error that names the row and what mends it.
+def check_columns(columns: dict[str, str], sets: Iterable[list]) -> None:
+    """Raise a ValueError where `columns` names what is no column of ours, or none of any of the sets."""
+    if strange := [column for column in columns if column not in NAMEABLE]:
+        raise ValueError(f"columns has the key {strange[0]!r}; expected one of {list(NAMEABLE)}.")
+    found = sorted({str(name) for rows in sets for row in rows if isinstance(row, dict) for name in row})
+    for column, name in columns.items():
+        if _plain(name) not in map(_plain, found):
+            raise ValueError(f"columns names {name!r} for {column}; found {found!r:.400}, expected one of these.")
 
-    Example: checked([{"context": "a", "question": "b", "answer": 7}], "rows.json")[0]["answer"] -> "7"
+
+def checked(rows: list, where: str, columns: dict[str, str]) -> list[dict]:
+    """Return the rows with text, question, answer, source, and topic, phase and answers where they have them.
+
+    Rows without an answer are left out and counted in a printed line; more than 5 % of them are an error, unless they
+    are questions that their dataset marks as impossible.
+
+    Example: checked([{"context": "Ana are mere.", "Question ": "Cine?", "answers": {"text": ["Ana"]}}], "a.json", {})
     """
     if not rows:
-        raise ValueError(f"{where} has no rows.")
+        raise ValueError(f"{where} has no rows; expected some with the columns {list(COLUMNS)}: name another source.")
     if foreign := [row for row in rows if not isinstance(row, dict)]:
-        kind = type(foreign[0]).__name__
-        raise ValueError(f"{where} holds {kind} items; expected rows with the columns {list(COLUMNS)}.")
-    rows = [_renamed(row, columns or {}) for row in rows]
-    if missing := [column for column in COLUMNS[:3] if not any(column in row for row in rows)]:
-        names = sorted({str(name) for row in rows[:100] for name in row})
-        left = [name for name in names if name not in COLUMNS]
-        guess = ", ".join(f'"{column}": "{name}"' for column, name in zip(missing, [*left, *["..."] * 3], strict=False))
         raise ValueError(
-            f"{where} lacks the column {missing}; found {names}, expected {list(COLUMNS)}. Say which is which: "
-            f"load_qa(..., columns={{{guess}}})."
+            f"{where} holds {type(foreign[0]).__name__} items; expected as source rows with {COLUMNS[:3]}."
         )
-    several = any(row.get("answers") is not None for row in rows)
-    extra = [column for column in ("topic", "phase") if all(column in row for row in rows)]
-    shaped, empty = [], []
-    for index, row in enumerate(rows):
-        one = {c: _text(row.get(c), f"{where}: row {index}, column {c}") for c in COLUMNS} | {c: row[c] for c in extra}
-        if several:
-            given = row.get("answers")
-            accepted = [one["answer"] or "-"] if given is None else given
-            if isinstance(accepted, str | float | int) or not all(isinstance(a, str) and a.strip() for a in accepted):
-                raise ValueError(f"{where}: row {index}: answers is {accepted!r:.200}; expected a list of texts.")
-            if "topic" in extra and one["answer"] not in accepted:
-                raise ValueError(f"{where}: row {index}: answers {list(accepted)} lacks the answer {one['answer']!r}.")
-            one["answers"] = list(dict.fromkeys([one["answer"], *accepted])) if given is not None else [one["answer"]]
-        if one["answer"].strip():
-            shaped.append(one)
-        else:
-            empty.append(index)
-        if not (one["text"].strip() and one["question"].strip()):
-            raise ValueError(
-                f"{where}: row {index} cannot be used: text and question must not be empty; found {one!r:.200}."
-            )
-    if empty and ((len(empty) > max(1, MOST_EMPTY * len(rows)) and "answers" not in rows[empty[0]]) or not shaped):
+    named = [_named(row, columns) for row in rows]
+    known = {column for row in named for column in row}
+    if missing := [c for c in COLUMNS[:3] if c not in known and (c != "answer" or "answers" not in known)]:
+        raise ValueError(_what_is_missing(rows, named, missing, where, columns))
+    extra = [column for column in ("topic", "phase") if all(column in row for row in named)]
+    phases = [row.get("phase") for row in named]
+    whole = all(phase is None or (type(phase) is int and abs(phase) < 2**31) for phase in phases)
+    kept, empty, impossible = [], [], []
+    for index, row in enumerate(named):
+        at = f"{where}: row {index}"
+        one = {column: _text(row.get(column), f"{at}, column {column}") for column in COLUMNS}
+        accepted = _accepted(row, at)
+        one["answer"] = one["answer"] or (accepted or [""])[0]
+        marked = str(row.get("is_impossible")).lower() == "true"
+        if marked or not one["answer"]:
+            no_list = accepted is None and "answers" in known and "answer" not in row
+            (impossible if accepted == [] or no_list or marked else empty).append(index)
+            continue
+        if not (one["text"] and one["question"]):
+            hollow = "question" if one["text"] else "text"
+            raise ValueError(f"{at} has an empty {hollow}; expected a text: mend it, or name the column by columns.")
+        for column in extra:
+            one[column] = row[column] if column == "phase" and whole else _text(row[column], f"{at}, column {column}")
+        if "answers" in known:
+            # Ours (they have topics) promise to list the answer; other people's lists are only given it first.
+            if accepted and "topic" in extra and one["answer"] not in accepted:
+                raise ValueError(
+                    f"{at}: answers {accepted!r:.200} lacks the answer {one['answer']!r}; expected it there."
+                )
+            one["answers"] = list(dict.fromkeys([one["answer"], *(accepted or [])]))
+        kept.append(one)
+    if not kept or len(empty) > MOST_EMPTY * len(rows):
         raise ValueError(
-            f"{where}: {len(empty)} of {len(rows)} answers are empty, the first in row {empty[0]}; expected texts."
+            f"{where}: {len(empty) or len(impossible)} of {len(rows)} answers are empty, the first in row "
+            f"{(empty or impossible)[0]}; expected texts: is the answer in another column, say so by columns."
         )
-    if empty:
-        print(
-            f"{where}: {len(empty)} of {len(rows)} rows have no answer and are left out, the first is row {empty[0]}."
-        )
-    return shaped
-
-
-def _renamed(row: dict, columns: dict[str, str]) -> dict:
-    given = {name: column for column, name in columns.items()}
-    known = {other: column for column, others in OTHER_NAMES.items() for other in others}
-    found = {}
-    for name, value in row.items():
-        plain = str(name).strip().lower()
-        target = given.get(name) or given.get(str(name).strip()) or (plain if plain in (*COLUMNS, "answers") else None)
-        target = target or (known.get(plain) if plain in known and known[plain] not in map(_plain, row) else None)
-        found[target or name] = value
-    answers = found.get("answers")
-    if isinstance(answers, dict):  # the Hub's SQuAD form
-        answers = [str(text) for text in answers.get("text", [])]
-        found |= {"answers": answers or None, "answer": answers[0] if answers else ""}
-    elif isinstance(answers, list) and answers and all(isinstance(one, dict) for one in answers):
-        texts = [str(one.get("text", "")) for one in answers]
-        found |= {"answers": texts, "answer": found.get("answer") or texts[0]}
-    elif hasattr(answers, "tolist"):
-        found["answers"] = answers.tolist()
-    elif isinstance(answers, list) and not answers:
-        found |= {"answers": None, "answer": found.get("answer") or ""}
-    return found
+    for left_out, what in ((empty, "rows have an empty answer"), (impossible, "questions have no answer in the text")):
+        if left_out:
+            print(f"{where}: {len(left_out)} of {len(rows)} {what} and are left out, the first is row {left_out[0]}.")
+    return kept
 
 
 def _plain(name) -> str:
     return str(name).strip().lower()
 
 
-def _text(value, where: str) -> str:
+def _named(row: dict, columns: dict[str, str]) -> dict:
+    names = {_plain(name): name for name in reversed(list(row))} | {name: name for name in row}
+    given = {column: name for column, name in columns.items() if name in names or _plain(name) in names}
+    taken, found = set(map(_plain, given.values())), {}  # what was given another role is not taken twice
+    for column in (*NAMEABLE, "topic", "phase", "is_impossible"):
+        known = [name for name in (column, *OTHER_NAMES.get(column, ())) if name not in taken]
+        candidates = [given[column], _plain(given[column])] if column in given else known
+        if (name := next((name for name in candidates if name in names), None)) is not None:
+            found[column] = row[names[name]]
+    return found
+
+
+def _what_is_missing(rows: list[dict], named: list[dict], missing: list[str], where: str, columns: dict) -> str:
+    found = list(dict.fromkeys(str(name) for row in rows[:100] for name in row))
+    used = {*map(_plain, columns.values()), *COLUMNS, "answers", "topic", "phase"} - set(missing)
+    said = {n: [str(row.get(n) or "").strip() for row in rows[:100]] for n in found if _plain(n) not in used}
+    texts, guess = [str(row.get("text") or "") for row in named[:100]], {}
+    for column in missing:  # texts are the longest of what does not end in ?, and answers stand in the text
+        score = {
+            name: (
+                sum(_fits(column, value, text) for value, text in zip(values, texts, strict=True)),
+                sum(map(len, values)),
+            )
+            for name, values in said.items()
+            if name not in guess.values()
+        }
+        guess[column] = max(score, key=score.get, default="...")
+        texts = said.get(guess[column], texts) if column == "text" else texts
+    filled = ", ".join(f'"{column}": "{guess[column]}"' for column in missing)
+    return (
+        f"{where} lacks the columns {missing}; found {found!r:.400}, expected {list(COLUMNS)}: say which is which by "
+        f"load_qa(..., columns={{{filled}}})."
+    )
+
+
+def _fits(column: str, value: str, text: str) -> bool:
+    return value != "" and (value in text if column == "answer" else value.endswith("?") == (column == "question"))
+
+
+def _accepted(row: dict, at: str) -> list[str] | None:
+    # None: the row has no list; []: it has one that says that the text does not answer.
+    given = row.get("answers")
+    if isinstance(given, dict):  # the Hub's SQuAD form
+        given = given.get("text") or []
+        given = [given] if isinstance(given, str) else given
+    if isinstance(given, str) and "answer" not in row and given[:1] not in ("[", "{"):
+        return [given.strip()] if given.strip() else None  # a column that is called answers and holds one
+    if given is None:
+        return None
+    if not isinstance(given, list):
+        raise ValueError(f"{at}: answers is {given!r:.200}; expected a list of texts, or columns that name another.")
+    texts = [_text(one.get("text") if isinstance(one, dict) else one, f"{at}, column answers") for one in given]
+    if any(texts) and not all(texts):
+        raise ValueError(f"{at}: answers {given!r:.200} holds an empty one; expected texts, so take it out.")
+    return texts if any(texts) else []
+
+
+def _text(value, at: str) -> str:
     if value is None or value != value:
         return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:g}" if isinstance(value, float) else str(value)  # a year read as a number
-    raise ValueError(f"{where} is {value!r:.100}; expected a text.")
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(int(value)) if value == int(value) else repr(float(value))  # a year that was read as 1850.0
+    if not isinstance(value, str):
+        raise ValueError(f"{at} is {value!r:.100}; expected a text: name another column by columns.")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError(f"{at} holds half a character ({value!a:.100}); expected whole ones, so mend the row.")
+    return value.strip()
