@@ -190,9 +190,11 @@ class _LossLog(TrainerCallback):
         self.loss, self.skipped, self.accelerator = [], 0, None
 
     def on_step_end(self, args, state, control, **kwargs):
+        """Count a step that gradient scaling left out."""
         self.skipped += self.accelerator.optimizer_step_was_skipped
 
     def on_log(self, args, state, control, logs=None, **kwargs):
+        """Keep the step's loss and learning rate."""
         if logs and "loss" in logs:
             kept = {name: float(logs[name]) for name in ("loss", "learning_rate")}
             self.loss.append({"step": state.global_step, "epoch": float(state.epoch), **kept})

@@ -139,16 +139,20 @@ class _Watch(TrainerCallback):
         self.job = job
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """Start from nothing: a run that ran out of memory begins again."""
         job = self.job
         job.phase, job.step, job.steps, job.losses, job.began = "training", 0, state.max_steps, [], time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
+        """Tell the step, and end the training where that was asked for."""
         self.job.step = state.global_step
         control.should_training_stop = control.should_training_stop or self.job.stopping.is_set()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
+        """Keep the step's loss for the curve."""
         if logs and "loss" in logs:
             self.job.losses.append((state.global_step, float(logs["loss"])))
 
     def on_train_end(self, args, state, control, **kwargs):
+        """The test questions come next."""
         self.job.phase = "answering"
