@@ -41,7 +41,7 @@ def main() -> int:
         for table in (table_3, table_4, table_5, table_6):
             print(f"\n{as_text(table(frame))}")
         if before:
-            print(f"\n{before} finished runs were found and skipped; delete their records to run them again.")
+            print(f"\n{before} finished runs were found and read, none repeated but the one that 02 trains to show it.")
         print(f"\nRecords, adapters, figures and executed notebooks: {shorten(environment.runs)}/")
     return 0
 
