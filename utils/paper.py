@@ -30,11 +30,9 @@ TABLE_2 = {
     "columns": ("text", "question", "answer", "source"),
     "row": {
         "text": "Cehia se învecinează cu Polonia la nord, cu Germania la vest, cu Austria la sud și cu Slovacia la est.",
-        "question": "Cu ce țară se învecinează Cehia la sud?",
-        "answer": "Austria",
-        "source": "Wikipedia",
+        "question": "Cu ce țară se învecinează Cehia la sud?", "answer": "Austria", "source": "Wikipedia",
     },
-}
+}  # fmt: skip
 
 RANKS = (1, 2, 4, 8, 16, 32)
 TARGET_MODULES = (("q",), ("q", "v"), ("q", "k", "v", "o"))
@@ -62,24 +60,17 @@ TABLE_4_EXAMPLE = {
         "distinctiv față de corpul său maro închis."
     ),
     "question": "Ce specie de vultur este simbol național al Statelor Unite și are capul alb distinctiv?",
-    "answer": "Pleșuv",
-    "source": "Wikipedia",
-}
-TABLE_4 = {
-    **{column: TABLE_4_EXAMPLE[column] for column in ("text", "question", "answer")},
+    "answer": "Pleșuv", "source": "Wikipedia",
+}  # fmt: skip
+TABLE_4 = {name: TABLE_4_EXAMPLE[name] for name in ("text", "question", "answer")} | {
     "answers": {  # by rank, None for the base model
         None: (
             "Vulturul american, care este simbolul național al Statelor Unite, este un vultur de mare dimensiune, cu o "
             "lungime de 2,5 metri și o greutate de 15-20 de kilograme. Are un cap alb și o coadă"
         ),
-        1: "Vulturul pleşuv",
-        2: "Pleşuv",
-        4: "Pleșuv",
-        8: "Pleşuv",
-        16: "Vulturul pleşuv",
-        32: "Vulturul pleșuv.",
+        1: "Vulturul pleşuv", 2: "Pleşuv", 4: "Pleșuv", 8: "Pleşuv", 16: "Vulturul pleşuv", 32: "Vulturul pleșuv.",
     },
-}
+}  # fmt: skip
 
 # Rank 2, modules varied. Table 5 at learning rate 3e-4, Table 6 at 1e-4.
 TABLE_5 = (
@@ -124,9 +115,7 @@ def table_6_grid() -> list[dict]:
 def published(fields: dict | None) -> list[dict]:
     """Return what the paper published for a configuration's fields (None: the base model): table, em, f1; often nothing.
 
-    Rank, alpha, modules (in any order) and learning rate decide; other fields are not looked at, for the paper leaves
-    them unsaid.
-
+    Rank, alpha, modules (in any order) and learning rate decide; the paper leaves other fields unsaid.
     Example: [row["em"] for row in published(table_3_grid()[1])] -> [0.41, 0.345], of Tables 3 and 6
     """
     if not fields or fields["rank"] is None:
