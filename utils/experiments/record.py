@@ -37,8 +37,9 @@ def build_record(
     about, stopped_at = about_run(config, data, environment, model), training.stopped_at
     if stopped_at is not None:
         about["run_id"] += f"-stopped-{stopped_at}"
-    failures = [
-        failure_kind(p.answer, p.references, row["text"]) for p, row in zip(predictions, data["test"], strict=True)
+    judged = [
+        asdict(p) | {"failure": failure_kind(p.answer, p.references, row["text"])}
+        for p, row in zip(predictions, data["test"], strict=True)
     ]
     return {
         **about,
@@ -54,7 +55,7 @@ def build_record(
         "skipped_steps": training.skipped_steps,
         "prompts": _prompts(predictions, config, model, environment),
         "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
-        "predictions": [asdict(p) | {"failure": kind} for p, kind in zip(predictions, failures, strict=True)],
+        "predictions": judged,
         "table_4": asdict(table_4),
     }  # fmt: skip
 

@@ -48,7 +48,7 @@ def run(
     """
     if model is None:
         model, tokenizer = held_base(config.model, environment)
-    _check_writable(environment.runs)  # before training, not after it
+    check_writable(environment.runs)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     adapted = model
@@ -103,7 +103,7 @@ def record_run(
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Write an adapter as PEFT's checkpoint; the folder appears whole, in the place of what was there.
 
-    Example: save_adapter(model, adapter_folder(runs, record["run_id"], identity_of(record)))
+    Example: save_adapter(model, adapter_folder(runs, run_id, identity))
     """
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
     try:
@@ -184,10 +184,14 @@ def scores(record: dict) -> str:
     return said + (f", {skipped} steps skipped by gradient scaling" if skipped else "")
 
 
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".{os.getpid()}.probe"
+def check_writable(folder: Path) -> None:
+    """Raise an OSError that says what to do where nothing can be written to a folder: before training, not after it.
+
+    Example: check_writable(detect("smoke").runs)
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.probe"
         probe.write_bytes(bytes(1024))
         probe.unlink()
     except OSError as error:

@@ -131,38 +131,35 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _train(model, tokenizer, examples, config, arguments, callbacks, batch_size) -> TrainingResult:
-    log, accumulation = _LossLog(), config.batch_size // batch_size
+    scaling, accumulation = _Scaling(), config.batch_size // batch_size
     trainer = AnswerTrainer(
         model=model,
         args=replace(arguments, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation),
         train_dataset=examples,
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
-        callbacks=[log, *callbacks],
+        callbacks=[scaling, *callbacks],
     )
-    log.accelerator = trainer.accelerator
+    scaling.accelerator = trainer.accelerator
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     trainer.train()
     seconds, state = time.perf_counter() - start, trainer.state
     trainer.model.eval()
-    if log.skipped > MOST_SKIPPED * state.global_step and log.skipped > 1:
+    if scaling.skipped > max(1, MOST_SKIPPED * state.global_step):
         raise FloatingPointError(
-            f"Gradient scaling skipped {log.skipped} of {state.global_step} optimizer steps: this training is not the one "
-            f"that was asked for. Lower LEARNING_RATE, or {FORMAT_ADVICE}."
+            f"Gradient scaling skipped {scaling.skipped} of {state.global_step} optimizer steps: this training is not the "
+            f"one that was asked for. Lower LEARNING_RATE, or {FORMAT_ADVICE}."
         )
-    samples = round(state.epoch * len(examples))
+    kept = ("step", "epoch", "loss", "learning_rate")
+    loss = [{name: entry[name] for name in kept} for entry in state.log_history if "loss" in entry]
     stopped_at = state.global_step if state.global_step < state.max_steps else None
-    return TrainingResult(log.loss, seconds, samples, batch_size, accumulation, stopped_at, log.skipped)
+    samples = round(state.epoch * len(examples))
+    return TrainingResult(loss, seconds, samples, batch_size, accumulation, stopped_at, scaling.skipped)
 
 
-class _LossLog(TrainerCallback):
+class _Scaling(TrainerCallback):
     def __init__(self):
-        self.loss, self.skipped, self.accelerator = [], 0, None
+        self.skipped, self.accelerator = 0, None
 
     def on_step_end(self, args, state, control, **kwargs):
         self.skipped += self.accelerator.optimizer_step_was_skipped
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "loss" in logs:
-            kept = {name: float(logs[name]) for name in ("loss", "learning_rate")}
-            self.loss.append({"step": state.global_step, "epoch": float(state.epoch), **kept})
