@@ -37,6 +37,8 @@ def build_record(
     about, stopped_at = about_run(config, data, environment, model), training.stopped_at
     if stopped_at is not None:
         about["run_id"] += f"-stopped-{stopped_at}"
+    on_gpu = torch.cuda.is_available()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     judged = [
         asdict(p) | {"failure": failure_kind(p.answer, p.references, row["text"])}
         for p, row in zip(predictions, data["test"], strict=True)
@@ -49,7 +51,8 @@ def build_record(
             "samples_per_second": training.samples_per_second,
         },
         "memory": {
-            "peak_bytes": _peak_bytes(), "batch_size": training.batch_size, "accumulation": training.accumulation,
+            "peak_bytes": peak,  # without a GPU of the whole process so far, which Linux tells in KiB
+            "batch_size": training.batch_size, "accumulation": training.accumulation,
         },
         "training": training.loss,
         "skipped_steps": training.skipped_steps,
@@ -98,9 +101,3 @@ def _prompts(predictions: list[Prediction], config: RunConfig, model, environmen
     if positions := getattr(model.config.get_text_config(), "max_position_embeddings", None):
         limit = min(limit, positions - config.max_new_tokens)
     return {"longest": max(lengths), "limit": limit, "over_limit": sum(length > limit for length in lengths)}
-
-
-def _peak_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # of the process so far, in KiB on Linux
