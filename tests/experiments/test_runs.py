@@ -5,7 +5,8 @@ import torch
 
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint, load_qa
-from utils.experiments import finished_record, record_run, run, runs, scores, sweep
+from utils.experiments import finished_record, record_run, run, runs, sweep
+from utils.experiments.runs import scores
 from utils.experiments.training import TrainingResult
 from utils.models import add_lora, held_base, release_base
 from utils.paper import TABLE_4_EXAMPLE
