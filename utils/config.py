@@ -109,9 +109,7 @@ class RunConfig:
         model = self.model.rstrip("/").split("/")[-1]
         if self.is_base:
             return f"base-{f'{self.shots}shot-' if self.shots else ''}{model}-{short}"
-        mantissa, exponent = f"{self.learning_rate:.3e}".split("e")
-        rate = f"{float(mantissa):g}e{int(exponent)}"
-        modules = "".join(self.target_modules)
+        modules, rate = "".join(self.target_modules), rate_text(self.learning_rate)
         return f"r{self.rank}-a{self.alpha:g}-{modules}-lr{rate}-s{self.seed}-{model}-{short}"
 
     def base(self) -> "RunConfig":
@@ -141,6 +139,15 @@ class RunConfig:
 
 # The fields that matter without training.
 _ANSWERING = ("model", "prompt_language", "max_new_tokens", "shots")
+
+
+def rate_text(rate: float) -> str:
+    """Return a learning rate as people write it.
+
+    Example: rate_text(0.0003) -> "3e-4"
+    """
+    mantissa, exponent = f"{rate:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def problems(values: dict) -> dict[str, str]:

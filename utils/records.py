@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from utils.config import RETIRED
+from utils.config import RETIRED, rate_text
 
 SCHEMA_VERSION = 1
 
@@ -124,8 +124,7 @@ def run_name(config: Mapping) -> str:
     rank, shots = config["rank"], config.get("shots") or 0
     if rank is None or rank != rank:  # None in a record, NaN in a frame
         return f"base, {shots:g} solved" if shots else "base"
-    mantissa, exponent = f"{config['learning_rate']:.3e}".split("e")
-    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {float(mantissa):g}e{int(exponent)}"]
+    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {rate_text(config['learning_rate'])}"]
     if config["alpha"] != 4 * rank:  # the paper's
         parts.append(f"alpha {config['alpha']:g}")
     parts += [flag for flag in ("rslora", "dora") if config.get(flag)]
