@@ -40,10 +40,10 @@ class Job(threading.Thread):
             self.phase, self.message = "failed", f"{type(error).__name__}: {error}"
 
 
-class TrainingJob(Job):
+class TrainingJob(Job, TrainerCallback):
     """One run: base model loaded, adapter trained, questions answered, record saved. A stop keeps what was learnt.
 
-    `environment` gives the folder of its record.
+    It follows its own training as the Trainer's callback; `environment` gives the folder of its record.
     Example: job = TrainingJob(settings, environment); job.start(); job.join(); job.record["status"] -> "finished"
     """
 
@@ -60,8 +60,27 @@ class TrainingJob(Job):
         if self.stopping.is_set():
             self.phase, self.message = "stopped", "Stopped before the first step: nothing was learnt or recorded."
             return
-        self.record = run(config, data, self.environment, model, tokenizer, [_Watch(self)])
+        self.record = run(config, data, self.environment, model, tokenizer, [self])
         self.phase = self.record["status"]
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start from nothing: a run that ran out of memory begins again."""
+        self.phase, self.step, self.steps, self.losses = "training", 0, state.max_steps, []
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Tell the step, and end the training where that was asked for."""
+        self.step = state.global_step
+        control.should_training_stop = control.should_training_stop or self.stopping.is_set()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Keep the step's loss for the curve."""
+        if logs and "loss" in logs:
+            self.losses.append((state.global_step, float(logs["loss"])))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """The test questions come next."""
+        self.phase = "answering"
 
 
 class AnswerJob(Job):
@@ -127,23 +146,3 @@ def saved_adapters(config: RunConfig, environment: Environment) -> dict[str, Pat
             name = describe(record["config"], record["status"])
             found[name if name not in found else f"{name}, {folder.name}"] = folder
     return found
-
-
-class _Watch(TrainerCallback):
-    def __init__(self, job: TrainingJob):
-        self.job = job
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        job = self.job  # begins again where a run ran out of memory
-        job.phase, job.step, job.steps, job.losses, job.began = "training", 0, state.max_steps, [], time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.job.step = state.global_step
-        control.should_training_stop = control.should_training_stop or self.job.stopping.is_set()
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "loss" in logs:
-            self.job.losses.append((state.global_step, float(logs["loss"])))
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.job.phase = "answering"  # the test questions come next

@@ -1,14 +1,13 @@
 """The hyperparameter panel: change a run's settings by hand, train, stop, and see the runs before."""
 
-import base64
 import html
-import io
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import ipywidgets
 import pandas as pd
+from IPython.core.pylabtools import print_figure
 from matplotlib.figure import Figure
 
 from utils.environment import Environment
@@ -176,9 +175,7 @@ def figure_html(figure: Figure, alt: str) -> str:
 
     Example: figure_html(loss_figure([], 0, "no run yet"), "No run yet")[:4] -> "<img"
     """
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100)
-    source = base64.b64encode(png.getvalue()).decode()
+    source = print_figure(figure, bbox_inches=None, base64=True, dpi=100)
     return f'<img style="max-width: 100%; height: auto" alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
 
 

@@ -30,14 +30,14 @@ def table_1(data: DatasetDict) -> pd.DataFrame:
     return table.astype({f"{split}, loaded": "Int64" for split in SPLITS})
 
 
-def table_2(data: DatasetDict, index: int = 0) -> pd.DataFrame:
-    """Return one training row, column by column, beside the paper's sample row (paper, table 2).
+def table_2(data: DatasetDict) -> pd.DataFrame:
+    """Return the first training row, column by column, beside the paper's sample row (paper, table 2).
 
     Example: table_2(load_qa("bundled")).loc[2, "paper"] -> "Austria"
     """
-    row = data["train"][index]
-    rows = [{"column": c, "paper": paper.TABLE_2["row"][c], "loaded": row[c]} for c in paper.TABLE_2["columns"]]
-    return captioned(rows, f"Table 2. A sample row. Loaded: {_name(data)}, train row {index}.")
+    published, loaded = paper.TABLE_2["row"], data["train"][0]
+    rows = [{"column": c, "paper": published[c], "loaded": loaded[c]} for c in paper.TABLE_2["columns"]]
+    return captioned(rows, f"Table 2. A sample row. Loaded: {_name(data)}, train row 0.")
 
 
 def lengths(data: DatasetDict) -> Figure:
