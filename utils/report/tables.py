@@ -39,14 +39,13 @@ def table_4(frame: pd.DataFrame) -> pd.DataFrame:
     Example: table_4(frame).loc[3, ["rank", "answer, paper", "strict, paper"]].tolist() -> [4, "Pleșuv", "✓"]
     """
     rows, pool, example = [], pooled(frame), paper.TABLE_4_EXAMPLE
-    for rank, published in paper.TABLE_4["answers"].items():
-        run = find(pool, None if rank is None else paper.table_3_grid()[paper.RANKS.index(rank)])
-        asked = (run is not None and run["record"].get("table_4")) or {}
+    for fields in (None, *paper.table_3_grid()):
+        run, rank = find(pool, fields), fields and fields["rank"]
         row = {"rank": "base" if rank is None else rank}
-        for whose, answer, shown in (
-            ("paper", published, True),
-            ("measured", asked.get("answer"), asked.get("question") == example["question"]),
-        ):
+        asked = (run is not None and run["record"].get("table_4")) or {}
+        same = asked.get("question") == example["question"]
+        for whose, answer in (("paper", paper.TABLE_4["answers"][rank]), ("measured", asked.get("answer"))):
+            shown = whose == "paper" or same
             row[f"answer, {whose}"] = (answer or SILENT) if shown else None
             for norm in ("strict", "ro"):
                 right = exact_match(answer, example["answer"], norm)
