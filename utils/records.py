@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from utils.config import RETIRED, short_rate
+from utils.config import RETIRED, rate_text
 
 SCHEMA_VERSION = 1
 
@@ -114,7 +114,7 @@ def run_name(config: Mapping) -> str:
     rank, shots = config["rank"], config.get("shots") or 0
     if rank is None or rank != rank:  # None in a record, NaN in a frame
         return f"base, {shots:g} solved" if shots else "base"
-    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {short_rate(config['learning_rate'])}"]
+    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {rate_text(config['learning_rate'])}"]
     if config["alpha"] != 4 * rank:  # the paper's
         parts.append(f"alpha {config['alpha']:g}")
     parts += [flag for flag in ("rslora", "dora") if config.get(flag)]
