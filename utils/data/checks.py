@@ -21,7 +21,6 @@ def answer_kind(question: str, answer: str) -> str:
 
     Digits, number words and the question's first words decide, so it works for any dataset; on the bundled rows it
     agrees with the hand-given kind in about three cases of four.
-
     Example: answer_kind("În ce an a murit?", "1889") -> "number"
     """
     asked, said = question.casefold(), answer.casefold()
@@ -47,7 +46,6 @@ def validate_qa(data: DatasetDict) -> pd.DataFrame:
     An "error" cannot be used; a "warning" can, and may lower scores or make them look better than they are: letters
     with a cedilla, text that is not NFC, an answer that the text does not hold or the question gives away, unusual
     lengths, duplicates, one opening for too many questions, and test texts that training has seen (leaks).
-
     Example: validate_qa(load_qa("bundled")).empty -> True
     """
     found = []

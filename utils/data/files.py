@@ -47,7 +47,6 @@ def read_rows(path: Path) -> list:
     """Return the raw rows of a CSV, TSV, JSON Lines, Parquet or JSON file (plain list or SQuAD), gzipped or not.
 
     Whatever keeps a file from being read ends in a ValueError that names it, what was found and what was expected.
-
     Example: read_rows(Path("rows.csv"))[0] -> {"text": "...", "question": "...", "answer": "..."}
     """
     kind = _kind(path)
@@ -59,7 +58,7 @@ def read_rows(path: Path) -> list:
             content = gzip.decompress(content)
         if kind == ".parquet":
             return pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
-        return _from_table(decoded(content)) if kind in (".csv", ".tsv") else _from_json(decoded(content))
+        return _from_table(_decoded(content)) if kind in (".csv", ".tsv") else _from_json(_decoded(content))
     except Exception as error:  # each library has its own kinds of trouble; all mean that this is no such file
         why = " ".join(str(error).split()) or "no details"
         why = why if type(error) is ValueError else f"{type(error).__name__}: {why}"
@@ -68,11 +67,8 @@ def read_rows(path: Path) -> list:
         ) from None
 
 
-def decoded(content: bytes) -> str:
-    """Return the text of UTF-8, UTF-16, Windows-1250 or ISO-8859-2 bytes; damaged UTF-8 is an error, not a guess.
-
-    Example: decoded("Iaşi".encode("cp1250")) -> "Iaşi"
-    """
+def _decoded(content: bytes) -> str:
+    # UTF-8, UTF-16, Windows-1250 or ISO-8859-2; damaged UTF-8 is an error, not a guess.
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16")
     if b"\0" in content:

@@ -38,7 +38,6 @@ def load_qa(
 
     Where a dataset accepts several answers to a question, a column `answers` lists them all and `answer` is the first.
     Rows without an answer are left out and counted; what cannot be read as rows is a ValueError that says why.
-
     Example: load_qa("bundled", test_source="google/xquad:xquad.ro")["test"][0]["answers"]
     """
     for name, count in (("train_rows", train_rows), ("test_rows", test_rows)):

@@ -6,7 +6,7 @@ import ipywidgets
 from ipywidgets import Checkbox, Dropdown, FloatText, IntText, SelectionSlider
 
 from utils.config import MODULE_LETTERS
-from utils.models.sources import MODELS
+from utils.models.access import MODELS
 from utils.panel.settings import Settings, from_values, to_values
 from utils.panel.view import WRONG, choose, control, group, rate_text, said
 
