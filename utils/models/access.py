@@ -81,7 +81,7 @@ def check_access(repository: str) -> None:
     login) and is never shown. A model that is in the cache needs neither a token nor a network.
     Example: check_access("meta-llama/Llama-3.2-3B") raises PermissionError where no token is set
     """
-    page = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+    endpoint = huggingface_hub.constants.ENDPOINT
     if not hub_reachable():
         if _cached_commit(repository):
             return
@@ -92,17 +92,14 @@ def check_access(repository: str) -> None:
     try:
         HfApi().auth_check(repository)
     except errors.GatedRepoError:
-        if huggingface_hub.get_token() is None:
-            raise PermissionError(
-                f"No token: {repository} is gated. 1. Accept its licence on {page}. 2. Make a token that can read at "
-                f"{huggingface_hub.constants.ENDPOINT}/settings/tokens. 3. In Colab click the key on the left, add it as "
-                "the secret HF_TOKEN and allow this notebook; elsewhere run 'hf auth login'. 4. Run this cell again. "
-                "Or name an ungated copy: MODEL = 'unsloth/Llama-3.2-3B'."
-            ) from None
+        denied = f"A token without access: your account may not read {repository} yet"
+        missing = f"No token: {repository} is gated"
         raise PermissionError(
-            f"A token without access: your account may not read {repository} yet. Accept the licence on {page} with the "
-            "account that the token belongs to, wait for the mail that grants it, and check that the token may read gated "
-            "repositories. Or name an ungated copy: MODEL = 'unsloth/Llama-3.2-3B'."
+            f"{denied if huggingface_hub.get_token() else missing}. 1. Accept its licence on {endpoint}/{repository}, with "
+            "the account that the token belongs to, and wait for the mail that grants it. 2. Make a token that may read "
+            f"gated repositories at {endpoint}/settings/tokens. 3. In Colab click the key on the left, add it as the "
+            "secret HF_TOKEN and allow this notebook; elsewhere run 'hf auth login'. 4. Run this cell again. Or name an "
+            "ungated copy: MODEL = 'unsloth/Llama-3.2-3B'."
         ) from None
     except errors.RepositoryNotFoundError:
         said = f"The Hub has no model {repository}, or it is private and your token may not read it."

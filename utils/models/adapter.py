@@ -28,7 +28,6 @@ def lora_config(config: RunConfig) -> LoraConfig:
         target_modules=[MODULE_LETTERS[letter] for letter in config.target_modules],
         use_rslora=config.rslora,
         use_dora=config.dora,
-        bias="none",
         task_type="CAUSAL_LM",
     )
 

@@ -12,7 +12,7 @@ from utils.environment import Environment, hub_reachable
 from utils.models.access import check_access, source_of
 from utils.models.adapter import remove_lora
 from utils.models.cpu import GROUPED, keep_freed_memory
-from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
+from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama, tiny_tokenizer
 
 _held: dict[tuple, tuple[PreTrainedModel, PreTrainedTokenizerFast]] = {}  # one entry at most
 
@@ -83,8 +83,7 @@ def load_stock(name: str, environment: Environment) -> PreTrainedModel:
     if source_of(name).kind != "made":
         return _from_pretrained(AutoModelForCausalLM, name, use_safetensors=True, **arguments)
     with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
-        torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(tiny_llama_config(tiny_tokenizer())).save_pretrained(folder)
+        tiny_llama().save_pretrained(folder)
         return AutoModelForCausalLM.from_pretrained(folder, **arguments)
 
 

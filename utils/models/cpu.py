@@ -73,24 +73,21 @@ def compiled_layers(causal_lm: PreTrainedModel, compiled: bool = True) -> Iterat
         yield
         return
     activations = [(m, m.act_fn) for m in causal_lm.modules() if isinstance(getattr(m, "act_fn", None), GELUTanh)]
-    settings = torch._dynamo.config
-    before = settings.suppress_errors, settings.recompile_limit
-    # Another set of adapted projections is another layer to compile: eleven configurations pass the limit of eight.
-    settings.suppress_errors, settings.recompile_limit = True, max(64, settings.recompile_limit)
     causal_lm.enable_input_require_grads()  # else the first layer, whose input needs no gradient, is compiled apart
     for parent, _ in activations:
         parent.act_fn = SigmoidGelu()
     for layer in causal_lm.model.layers:
         layer.forward = torch.compile(layer.forward, dynamic=True)
     try:
-        yield
+        # Another set of adapted projections is another layer to compile: eleven configurations pass the limit of eight.
+        with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
+            yield
     finally:
         for layer in causal_lm.model.layers:
             del layer.forward
         for parent, activation in activations:
             parent.act_fn = activation
         causal_lm.disable_input_require_grads()
-        settings.suppress_errors, settings.recompile_limit = before
 
 
 class SigmoidGelu(torch.nn.Module):

