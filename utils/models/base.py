@@ -2,7 +2,6 @@
 
 import gc
 import tempfile
-from dataclasses import replace
 
 import torch
 import transformers
@@ -116,18 +115,16 @@ def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _from_pretrained(auto_class, name: str, **arguments):
-    source = source_of(name)
-    if source.kind == "package":
-        source = replace(source, location=str(gemma_folder()), revision=None)
+    source, bars = source_of(name), transformers.utils.logging.is_progress_bar_enabled()
+    place = str(gemma_folder()) if source.kind == "package" else source.location
     if source.kind == "hub":
-        check_access(source.location)
-        arguments["revision"] = source.revision or "main"
-    arguments["local_files_only"] = source.kind != "hub" or not hub_reachable()
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    if source.kind != "hub":  # a bar a load says nothing; a download's must be seen
-        transformers.utils.logging.disable_progress_bar()
+        check_access(place)
+        arguments |= {"revision": source.revision or "main", "local_files_only": not hub_reachable()}
+    else:
+        arguments["local_files_only"] = True
+        transformers.utils.logging.disable_progress_bar()  # a bar a load says nothing; a download's must be seen
     try:
-        return auto_class.from_pretrained(source.location, trust_remote_code=False, **arguments)
+        return auto_class.from_pretrained(place, trust_remote_code=False, **arguments)
     except (OSError, ValueError) as error:  # transformers and huggingface_hub turn their troubles into these
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OSError(f"{name} could not be loaded as a causal language model: {first}") from None

@@ -49,11 +49,8 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
             )
         (work / "joined.gguf").write_bytes(joined)
         _convert(work / "joined.gguf", work / "model")
-        try:
+        if not folder.exists():  # else another process finished the same conversion first
             (work / "model").rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process finished the same conversion first
-                raise
     return folder
 
 
