@@ -19,10 +19,10 @@ from utils.environment import Environment
 from utils.experiments.generation import generate_answers
 from utils.experiments.record import about_run, build_record
 from utils.experiments.training import TrainingResult, fine_tune, training_arguments
+from utils.models.access import describe_model
 from utils.models.adapter import add_lora, remove_lora
 from utils.models.base import held_base
 from utils.models.cpu import can_compile
-from utils.models.sources import describe_model
 from utils.paper import TABLE_4_EXAMPLE
 from utils.records import adapter_folder, duration, identity_of, read_record, record_path, save_record
 

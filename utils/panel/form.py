@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ipywidgets import HTML, Box, Checkbox, Dropdown, FloatText, IntText, SelectionSlider, VBox, Widget
 
 from utils.config import MODULE_LETTERS, rate_text
-from utils.models.sources import MODELS
+from utils.models.access import MODELS
 from utils.panel.settings import Settings, from_values, to_values
 from utils.panel.view import WRONG, said
 
