@@ -32,7 +32,8 @@ class Deadly(DatasetDict):
 @pytest.fixture(scope="module")
 def address():
     """A Ray of two machines with a core each, both on this one and listening to it alone."""
-    pytest.importorskip("ray")
+    ray = pytest.importorskip("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import a test
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 

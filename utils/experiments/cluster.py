@@ -3,34 +3,30 @@
 import os
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from datasets import DatasetDict
 from tqdm.auto import tqdm
 
-from utils.config import RunConfig
-from utils.environment import Environment, detect, prepare
+from utils.environment import ROOT, Environment, detect, prepare
 from utils.experiments.record import about_run
 from utils.experiments.runs import run, scores
 from utils.models.base import held_base
 from utils.records import save_record
 
 TRIES = 2  # the first may be bad luck: a machine switched off, memory that another program took
-QUIET = ("RAY_USAGE_STATS_ENABLED", "RAY_enable_metrics_collection", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
-def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Environment, say: Callable) -> dict:
+def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Environment, say=tqdm.write) -> dict:
     """Run every configuration on Ray, return {configuration: record}; a worker has a GPU, or its share of the CPU cores.
 
-    `cluster` is "local" or a head node's host:port; its machines share the folder environment.runs and have this
-    repository under the same path. A run that breaks or loses its worker is done again by a new one; the second time
-    its record says "failed". Layers are never compiled.
+    `cluster` is "local" or a head node's host:port; its machines share environment.runs and this repository's path. A
+    run that breaks or loses its worker is done again by a new one; the second time its record says "failed".
 
-    Example: sweep_on("local", [config], data, environment, print)[config]["status"] -> "finished"
+    Example: sweep_on("local", [config], data, environment)[config]["status"] -> "finished"
     """
-    environment = replace(environment, runs=environment.runs.resolve())  # workers start in folders of their own
     ray, connection = _connected(cluster)
     with connection, tqdm(total=len(configs), desc="runs", unit="run") as bar:
         kind, has = "GPU" if environment.device == "cuda" else "CPU", ray.cluster_resources()
@@ -38,11 +34,11 @@ def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Enviro
             raise ValueError(f"These runs need a {kind}, and the cluster has none: start a node that has one.")
         largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes())  # no worker spans two machines
         cores = 1 if kind == "GPU" else min(int(has["CPU"]) // count, largest)
-        actor, rows = ray.remote(num_cpus=cores, num_gpus=int(kind == "GPU"))(_Worker), ray.put(data)
+        actor = ray.remote(num_cpus=cores, num_gpus=int(kind == "GPU"))(_Worker)
+        held = configs[0].model, ray.put(data), environment, cores
         waiting, free, running, done, errors = configs[::-1], [], {}, {}, {config: [] for config in (None, *configs)}
         while len(done) < len(configs):
-            while len(free) + len(running) < count:
-                worker = actor.remote(configs[0].model, rows, environment, cores)
+            for worker in [actor.remote(*held) for _ in range(count - len(free) - len(running))]:
                 running[worker.work.remote(None, [])] = worker, None
             while free and waiting:
                 worker, config = free.pop(), waiting.pop()
@@ -53,7 +49,7 @@ def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Enviro
             except ray.exceptions.RayError as error:
                 cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
                 if (cause and not config) or len(errors[config]) == TRIES:  # nothing can be run, or be recorded
-                    raise cause or RuntimeError(f"Worker after worker dies: is there memory for {count}?") from None
+                    raise cause or RuntimeError(f"Worker after worker dies: {str(error).splitlines()[-1]}") from None
                 errors[config].append(f"{type(cause).__name__}: {cause}" if cause else "its worker died in mid-run.")
                 ray.kill(worker)  # also one that still answers: an error of CUDA's stays with its process
                 if config:
@@ -75,7 +71,7 @@ class _Worker:
         gpu = environment.gpu and detect(environment.profile).gpu  # a record names the machine that it was made on
         self.name, self.data, self.environment = name, data, replace(environment, gpu=gpu)
 
-    def work(self, config: RunConfig | None, errors: list[str]) -> dict | None:
+    def work(self, config, errors: list[str]) -> dict | None:
         model, tokenizer = held_base(self.name, self.environment)  # the first call, without a run, loads it
         if not config or len(errors) < TRIES:
             return config and run(config, self.data, self.environment, model, tokenizer)
@@ -86,17 +82,16 @@ class _Worker:
 
 
 def _connected(cluster: str) -> tuple:
-    os.environ |= dict.fromkeys(QUIET, "0")
-    # A Ray of our own listens to this machine alone; it takes 127.0.0.1 for the address that others see.
-    ip = "127.0.0.2" if cluster == "local" and sys.platform == "linux" else None
+    os.environ |= QUIET
+    ip = "127.0.0.2" if cluster == "local" and sys.platform == "linux" else None  # Ray makes a public one of 127.0.0.1
     try:
         import ray
 
         if cluster != "local":  # Ray itself tries a wrong address for minutes
             socket.create_connection(((at := cluster.rpartition(":"))[0], int(at[2])), timeout=20).close()
-        return ray, ray.init(
-            cluster, _node_ip_address=ip, include_dashboard=False, log_to_driver=False, logging_level=40
-        )
+        path = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # a notebook's folder is not the repository's
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+        return ray, ray.init(cluster, _node_ip_address=ip, runtime_env=path, **quiet)
     except ImportError:
         how = "python -m pip install -c constraints.txt -r requirements-cluster.txt"
         raise ImportError(f"A cluster needs Ray, which is not installed: run {how}, or leave cluster out.") from None
