@@ -81,6 +81,7 @@ def test_a_killed_worker_is_replaced_and_the_records_are_the_plain_sweeps(
 ):
     there, said = dataclasses.replace(environment, runs=tmp_path / "runs"), []
     first = sweep(RUNS[:1], data, there, say=said.append)
+    monkeypatch.chdir(tmp_path)  # as a notebook starts in another folder than the repository's
     records = sweep(RUNS, deadly(data, tmp_path, 1), there, cluster=address, say=said.append)
     assert (tmp_path / "0").exists()  # one worker died
     assert said[1] == f"1 of 3 runs are finished and are read: {RUNS[0].run_id}"

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from contextlib import chdir
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,7 @@ from utils.models.base import held_base
 from utils.records import save_record
 
 TRIES = 2  # the first may be bad luck: a machine switched off, memory that another program took
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Environment, say=tqdm.write) -> dict:
@@ -89,9 +90,9 @@ def _connected(cluster: str) -> tuple:
 
         if cluster != "local":  # Ray itself tries a wrong address for minutes
             socket.create_connection(((at := cluster.rpartition(":"))[0], int(at[2])), timeout=20).close()
-        path = {"env_vars": {"PYTHONPATH": str(ROOT)}}  # a notebook's folder is not the repository's
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-        return ray, ray.init(cluster, _node_ip_address=ip, runtime_env=path, **quiet)
+        with chdir(ROOT):  # a worker imports from where its driver was when it connected
+            return ray, ray.init(cluster, _node_ip_address=ip, **quiet)
     except ImportError:
         how = "python -m pip install -c constraints.txt -r requirements-cluster.txt"
         raise ImportError(f"A cluster needs Ray, which is not installed: run {how}, or leave cluster out.") from None
