@@ -9,6 +9,7 @@ from datasets import DatasetDict
 
 from utils.config import RunConfig
 from utils.experiments import sweep
+from utils.experiments.cluster import SETTINGS
 from utils.records import load_records
 
 RUNS = [RunConfig("tiny-llama", rank=rank, epochs=1, max_new_tokens=4) for rank in (1, 2)]
@@ -34,7 +35,7 @@ def address():
     """A Ray of two machines with a core each, both on this one and listening to it alone."""
     ray = pytest.importorskip("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import a test
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= SETTINGS
     from ray.cluster_utils import Cluster
 
     there = {"num_cpus": 1, "node_ip_address": "127.0.0.2"}
@@ -70,7 +71,7 @@ def assert_same(records, expected):
 def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, environment, data, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     there = dataclasses.replace(environment, runs=tmp_path)
-    with pytest.raises(ImportError, match=r"needs Ray, which is not installed: run .*-r requirements-cluster\.txt"):
+    with pytest.raises(ImportError, match=r"^cluster needs Ray: run pip install .* -r requirements-cluster\.txt$"):
         sweep(RUNS, data, there, cluster="local")
     assert not list(tmp_path.iterdir())
 

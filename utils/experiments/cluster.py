@@ -17,7 +17,8 @@ from utils.models.base import held_base
 from utils.records import save_record
 
 TRIES = 2  # the first may be bad luck: a machine switched off, memory that another program took
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # no telemetry, no warning
+SETTINGS |= {"RAY_worker_register_timeout_seconds": "600", "RAY_prestart_worker_first_driver": "0"}  # a busy machine
 
 
 def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Environment, say=tqdm.write) -> dict:
@@ -83,7 +84,7 @@ class _Worker:
 
 
 def _connected(cluster: str) -> tuple:
-    os.environ |= QUIET
+    os.environ |= SETTINGS
     ip = "127.0.0.2" if cluster == "local" and sys.platform == "linux" else None  # Ray makes a public one of 127.0.0.1
     try:
         import ray
@@ -94,7 +95,6 @@ def _connected(cluster: str) -> tuple:
         with chdir(ROOT):  # a worker imports from where its driver was when it connected
             return ray, ray.init(cluster, _node_ip_address=ip, **quiet)
     except ImportError:
-        how = "python -m pip install -c constraints.txt -r requirements-cluster.txt"
-        raise ImportError(f"A cluster needs Ray, which is not installed: run {how}, or leave cluster out.") from None
+        raise ImportError("cluster needs Ray: run pip install -c constraints.txt -r requirements-cluster.txt") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise ConnectionError(f"No Ray at {cluster!r} ({error}); expected 'local' or host:port of a head.") from None
