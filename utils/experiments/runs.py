@@ -119,6 +119,7 @@ def sweep(
     data: DatasetDict,
     environment: Environment,
     seeds: Iterable[int] = (),
+    cluster: str | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> list[dict]:
     """Return the record of every configuration, in order; what is finished is read, the rest is run.
@@ -126,7 +127,8 @@ def sweep(
     With `seeds` there is a record for each of them, all configurations of one seed before the next; without, every
     configuration keeps its own seed. A run is finished where its record has the same identity (records.identity_of).
     On a CPU with a C++ compiler the layers are compiled where the sweep is long enough for it to pay. A run whose loss is
-    not a number is said, its record is marked, and the sweep goes on.
+    not a number is said, its record is marked, and the sweep goes on. With `cluster`, "local" or the address of a Ray
+    head node, the runs go to its workers.
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
     configs = list(configs)
@@ -141,6 +143,10 @@ def sweep(
     if done:
         say(f"{len(done)} of {len(set(configs))} runs are finished and are read: " + ", ".join(c.run_id for c in done))
     waiting = [config for config in dict.fromkeys(configs) if config not in done]
+    if waiting and cluster:
+        from utils.experiments.cluster import sweep_on  # which imports this file
+
+        done, waiting = done | sweep_on(cluster, waiting, data, environment, say), []
     if not waiting:
         return [done[config] for config in configs]
     model, tokenizer = held_base(waiting[0].model, environment)
