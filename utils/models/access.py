@@ -6,7 +6,7 @@ from huggingface_hub import HfApi, errors
 from utils.environment import hub_reachable
 
 
-def check_access(repository: str) -> None:
+def check_access(repository: str, revision: str | None = None) -> None:
     """Raise an error that says what to click where the model cannot be had; return at once where it can.
 
     The token is taken the way huggingface_hub takes it (the environment's HF_TOKEN, a Colab secret of that name, a
@@ -16,7 +16,7 @@ def check_access(repository: str) -> None:
     """
     page = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
     if not hub_reachable():
-        if isinstance(huggingface_hub.try_to_load_from_cache(repository, "config.json"), str):
+        if isinstance(huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision), str):
             return
         raise ConnectionError(
             f"No network: the Hub, which holds {repository}, cannot be reached, and no copy is in the cache. Check the "
@@ -48,13 +48,13 @@ def check_access(repository: str) -> None:
         ) from None
 
 
-def hub_revision(repository: str) -> str | None:
-    """Return the commit that the Hub has of a repository now, None where it does not say.
+def hub_revision(repository: str, revision: str | None = None) -> str | None:
+    """Return the commit that the Hub has of a repository (of its branch, tag or commit `revision`), None where it does not say.
 
     Example: hub_revision("meta-llama/Llama-3.2-3B") -> forty hex digits
     """
     try:
-        return HfApi().model_info(repository, timeout=10).sha
+        return HfApi().model_info(repository, revision=revision, timeout=10).sha
     except Exception:  # whatever keeps the Hub from telling it, loading will meet it and say it better
         return None
 

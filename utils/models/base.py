@@ -142,7 +142,7 @@ def _from_pretrained(auto_class, name: str, **arguments):
     if source.kind == "package":
         source = replace(source, location=str(gemma_folder()), revision=None)
     if source.kind == "hub":
-        check_access(source.location)
+        check_access(source.location, source.revision)
         arguments["revision"] = source.revision or "main"
     arguments["local_files_only"] = source.kind != "hub" or not hub_reachable()
     bars = transformers.utils.logging.is_progress_bar_enabled()

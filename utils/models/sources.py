@@ -38,12 +38,12 @@ def describe_model(name: str) -> dict[str, str | None]:
     source = source_of(name)
     if source.kind == "folder":
         return {"id": name, "revision": _folder_checksum(Path(name))}
-    if source.kind == "hub" and source.revision is None:
-        cached = try_to_load_from_cache(source.location, "config.json")
-        commit = hub_revision(source.location) if hub_reachable() else None
+    if source.kind == "hub":  # a branch or tag moves, so that the commit behind it is kept
+        cached = try_to_load_from_cache(source.location, "config.json", revision=source.revision)
+        commit = hub_revision(source.location, source.revision) if hub_reachable() else None
         return {
             "id": source.location,
-            "revision": commit or (Path(cached).parent.name if isinstance(cached, str) else None),
+            "revision": commit or (Path(cached).parent.name if isinstance(cached, str) else source.revision),
         }
     return {"id": source.location, "revision": source.revision}
 

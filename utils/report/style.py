@@ -3,11 +3,14 @@
 import html
 import textwrap
 import zlib
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
+
+from utils.disk import whole
 
 # Okabe and Ito's palette: told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -52,6 +55,15 @@ def finish(figure: Figure, title: str, axis=None, order=None) -> Figure:
         handles = [named[label] for label in labels]
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=SIZE)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; the file appears whole or not at all.
+
+    Example: save_figure(forest(frame), Path("runs/demo/figures/forest.png"))
+    """
+    with whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150)  # a page shows it twice as sharp
 
 
 def styled(table: pd.DataFrame) -> Styler:
