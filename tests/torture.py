@@ -176,6 +176,9 @@ def finish(begun) -> None:
 if __name__ == "__main__":
     # One server imports torch once and forks every sweep: a process of its own, begun in a moment.
     os.environ.update({"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+    os.environ["PYTHONWARNINGS"] = (
+        "ignore:resource_tracker:UserWarning"  # of tqdm's lock in every process that was killed
+    )
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["utils.experiments", "utils.report"])
     sys.exit(main())
