@@ -52,7 +52,7 @@ def test_a_foreign_file_is_named_and_counts_nowhere(records, tmp_path, content):
      ("config", "{}"), ("training", '{"step": 1}'), ("training", '[{"step": 1}]'), ("training", '[{"step": 1, "loss": "x"}]'),
      ("predictions", "[]"), ("predictions", '[{"answer": 3}]'), ("predictions", '[{"answer": null, "references": [7]}]'),
      ("timing", "{}"), ("data", "[]"), ("data.name", "3"), ("data.train_rows", "null"), ("model", "null"), ("run_id", "7"),
-     ("run_id", '"../../../up"'), ("run_id", '"/etc/passwd"'), ("run_id", '".hidden"'), ("run_id", '"a/b"')],
+     ("run_id", '"../../../up"'), ("status", '"$x$"'), ("status", "{}"), ("run_id", '"/etc/passwd"'), ("run_id", '".hidden"'), ("run_id", '"a/b"')],
 )  # fmt: skip
 def test_a_record_with_a_hostile_part_is_named_and_counts_nowhere(records, tmp_path, place, value):
     content = json.loads(json.dumps(read_record(save_record(records[2], tmp_path))))

@@ -146,7 +146,9 @@ def _number(text: str) -> int | float:
 
 
 def _check(record: dict, folder: Path) -> None:
-    failed = record.get("status", "finished") == "failed"
+    if (status := record.get("status", "finished")) not in ("finished", "stopped", "failed"):
+        raise ValueError(f"status is {status!r:.40}")
+    failed = status == "failed"
     for place, kind in (_PARTS if failed else _PARTS | _RESULTS).items():
         if not isinstance(value := reduce(lambda part, name: part[name], place.split("."), record), kind):
             raise TypeError(f"{place} is {value!r:.40}")

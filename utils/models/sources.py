@@ -1,6 +1,7 @@
 """A model's name in; where it comes from, its revision and what it costs to fetch, out."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def source_of(name: str) -> ModelSource:
     if (Path(name) / "config.json").exists():
         return ModelSource("folder", name)
     repository, _, revision = name.partition("@")
-    if repository.count("/") == 1 and not repository.startswith((".", "/")):
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository) and ".." not in name:
         return ModelSource("hub", repository, revision or None)
     raise ValueError(f"Unknown model {name!r}; expected one of {list(MODELS)}, a folder, or a Hub id 'owner/model'.")
 

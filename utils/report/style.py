@@ -36,7 +36,7 @@ def set_labels(axis, x: str, y: str, title: str = "") -> None:
     axis.set_xlabel(x, fontsize=SIZE)
     axis.set_ylabel(y, fontsize=SIZE)
     axis.tick_params(labelsize=SIZE)
-    axis.set_title(title, fontsize=SIZE)
+    axis.set_title(title, fontsize=SIZE, parse_math=False)  # it may name a file
     axis.spines[["top", "right"]].set_visible(False)
 
 
