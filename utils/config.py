@@ -5,10 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 
-MODULE_LETTERS = {
-    "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj",
-    "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
-}  # fmt: skip
+MODULE_LETTERS = {letter: f"{letter}_proj" for letter in ("q", "k", "v", "o", "gate", "up", "down")}
 RETIRED = ("group_by_length", "eval_batch_tokens")  # settings of older records that mean nothing now
 MAX_RANK = 1024  # above it an adapter is wider than the smaller projections of these models
 
@@ -40,57 +37,38 @@ PROFILES = {
 class RunConfig:
     """The settings of one run, in the paper's terms. Frozen and validated: a wrong value never reaches training.
 
-    The paper gives rank, alpha, target modules and learning rate. Everything it leaves unsaid is a field as well,
-    with the default this series assumes.
-
+    The paper gives rank, alpha, target modules and learning rate; what it leaves unsaid is assumed here.
     Example: RunConfig(model="gemma-3-270m", rank=2).run_id -> "r2-a8-qv-lr1e-4-s0-gemma-3-270m-5d2b0c"
     """
 
-    model: str
-    """Key of models.MODELS, or a folder or Hub id of a causal language model."""
-    rank: int | None = 2
-    """Rank r of the update BA (eq. 1), 1 or more. None is the base model: no adapter, no training."""
-    alpha: float | None = None
-    """Scale of the update: alpha / rank multiplies BA. None takes the paper's 4 * rank."""
-    target_modules: tuple[str, ...] = ("q", "v")
-    """Projections that carry an adapter, as the paper's letters: q k v o gate up down."""
-    learning_rate: float = 1e-4
-    """Peak learning rate of AdamW; falls linearly to 0, no warm-up (assumed)."""
-    epochs: int = 3
-    """Passes over the training rows (assumed)."""
-    batch_size: int = 4
-    """Rows per optimizer step (assumed)."""
-    seed: int = 0
-    """Seeds the adapter's initial weights and the order of the rows."""
-    dropout: float = 0.0
-    """Dropout on the adapter's input, 0 up to but not including 1 (assumed)."""
-    loss_on: str = "answer"
-    """Tokens the loss is taken on: "answer" (with its end token), or "text" for the prompt as well (assumed)."""
-    prompt_language: str = "en"
-    """Labels of the prompt: "en" (the paper's) or "ro"."""
-    max_new_tokens: int = 64
-    """Longest answer in tokens; the paper's Table 4 shows an answer cut at exactly 64."""
-    shots: int = 0
-    """Solved training rows, drawn with the seed, that stand before each test question; training never shows them."""
-    rslora: bool = False
-    """Scale the update by alpha / sqrt(rank), which does not fade as the rank grows (Kalajdzievski, 2023)."""
-    dora: bool = False
-    """Learn the length of each weight column beside its direction (DoRA; Liu et al., 2024)."""
+    model: str  # key of models.MODELS, or a folder or Hub id of a causal language model
+    rank: int | None = 2  # r of the update BA (eq. 1); None is the base model: no adapter, no training
+    alpha: float | None = None  # alpha / rank multiplies BA; None takes the paper's 4 * rank
+    target_modules: tuple[str, ...] = ("q", "v")  # projections that carry an adapter, as the paper's letters
+    learning_rate: float = 1e-4  # AdamW's at the peak; falls linearly to 0, no warm-up (assumed)
+    epochs: int = 3  # assumed
+    batch_size: int = 4  # rows per optimizer step (assumed)
+    seed: int = 0  # of the adapter's initial weights and the order of the rows
+    dropout: float = 0.0  # on the adapter's input (assumed)
+    loss_on: str = "answer"  # with its end token; "text" takes the prompt's tokens as well (assumed)
+    prompt_language: str = "en"  # labels of the prompt: "en" is the paper's
+    max_new_tokens: int = 64  # the paper's Table 4 shows an answer cut at exactly 64
+    shots: int = 0  # solved training rows, drawn with the seed, before each test question; training never shows them
+    rslora: bool = False  # scale BA by alpha / sqrt(rank), which does not fade as the rank grows (Kalajdzievski, 2023)
+    dora: bool = False  # learn the length of each weight column beside its direction (DoRA; Liu et al., 2024)
 
     def __post_init__(self) -> None:
         """Fill alpha from the rank and check every field; all that is wrong is said in one message."""
         letters = self.target_modules.split(",") if isinstance(self.target_modules, str) else self.target_modules
-        letters = tuple(str(letter).strip() for letter in letters)
-        object.__setattr__(self, "target_modules", letters)
+        object.__setattr__(self, "target_modules", tuple(str(letter).strip() for letter in letters))
         if self.alpha is None and _is_whole(self.rank, 1):
             object.__setattr__(self, "alpha", 4 * self.rank)
         for name in ("alpha", "learning_rate"):  # 8 and 8.0 are one setting and need one run_id
-            if isinstance(getattr(self, name), int) and not isinstance(getattr(self, name), bool):
+            if type(getattr(self, name)) is int:
                 object.__setattr__(self, name, float(getattr(self, name)))
         if found := problems(asdict(self)):
-            raise ValueError(
-                "These settings cannot run:\n- " + "\n- ".join(f"{name} {what}" for name, what in found.items())
-            )
+            told = "\n- ".join(f"{name} {what}" for name, what in found.items())
+            raise ValueError(f"These settings cannot run:\n- {told}")
 
     @property
     def is_base(self) -> bool:
@@ -99,19 +77,14 @@ class RunConfig:
 
     @property
     def run_id(self) -> str:
-        """A readable name, unique to the settings: what is varied first, then the model and a hash of all fields.
-
-        Example: RunConfig(model="gemma-3-270m", rank=None).run_id -> "base-gemma-3-270m-" and six hex digits
-        """
+        """A readable name, unique to the settings: what is varied first, then the model and a hash of all fields."""
         # Only what differs from the defaults is hashed, so a field added later leaves the older ids as they are.
         varied = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
         short = hashlib.sha256(json.dumps(varied, sort_keys=True).encode()).hexdigest()[:6]
         model = self.model.rstrip("/").split("/")[-1]
         if self.is_base:
             return f"base-{f'{self.shots}shot-' if self.shots else ''}{model}-{short}"
-        mantissa, exponent = f"{self.learning_rate:.3e}".split("e")
-        rate = f"{float(mantissa):g}e{int(exponent)}"
-        modules = "".join(self.target_modules)
+        modules, rate = "".join(self.target_modules), short_rate(self.learning_rate)
         return f"r{self.rank}-a{self.alpha:g}-{modules}-lr{rate}-s{self.seed}-{model}-{short}"
 
     def base(self) -> "RunConfig":
@@ -119,7 +92,8 @@ class RunConfig:
 
         Example: RunConfig(model="tiny-llama", rank=8).base() == RunConfig(model="tiny-llama", rank=16).base() -> True
         """
-        kept = (*_ANSWERING, "seed") if self.shots else _ANSWERING  # the seed draws the examples
+        kept = ["model", "prompt_language", "max_new_tokens", "shots"]
+        kept += ["seed"] * (self.shots > 0)  # it draws the examples
         untrained = {f.name: f.default for f in fields(self) if f.name not in kept}
         return replace(self, **untrained | {"rank": None})
 
@@ -139,38 +113,45 @@ class RunConfig:
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
-# The fields that matter without training.
-_ANSWERING = ("model", "prompt_language", "max_new_tokens", "shots")
+def short_rate(learning_rate: float) -> str:
+    """Return a learning rate as names of runs write it.
+
+    Example: short_rate(0.0001) -> "1e-4"
+    """
+    mantissa, exponent = f"{learning_rate:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def problems(values: dict) -> dict[str, str]:
     """Return what is wrong with a run's settings, field by field; empty where they can run.
 
-    `values` holds RunConfig's fields by name; a field that is missing is not looked at. RunConfig raises from the same
-    rules, and the panel shows each beside its control.
-
+    `values` holds RunConfig's fields by name; a field that is missing is not looked at.
     Example: problems({"rank": 0})["rank"] -> "is 0; expected a whole number from 1 to 1024 (None is the base model)"
     """
-    found = {}
-    for name, (fits, expected) in _RULES.items():
-        if name in values and not fits(values[name]):
-            found[name] = f"is {values[name]!r}; expected {expected}"
-    return found
+    return {
+        name: f"is {values[name]!r}; expected {expected}"
+        for name, (fits, expected) in _RULES.items()
+        if name in values and not fits(values[name])
+    }
 
 
 def _is_module_set(letters) -> bool:
     return len(letters) > 0 and set(letters) <= set(MODULE_LETTERS) and len(set(letters)) == len(letters)
 
 
-def _is_whole(value, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+def _is_whole(value, low: int, high: float = math.inf) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_positive(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return _is_number(value) and 0 < value < math.inf
 
 
-def _one_of(*choices):
+def _one_of(*choices: str):
     return (lambda value: value in choices, " or ".join(repr(choice) for choice in choices))
 
 
@@ -178,21 +159,17 @@ def _whole(low: int):
     return (lambda value: _is_whole(value, low), f"a whole number, {low} or more")
 
 
-_POSITIVE = (_is_positive, "a number above 0")
 _SWITCH = (lambda value: isinstance(value, bool), "True or False")
 _RULES = {
     "model": (lambda value: isinstance(value, str) and value != "", "a model's name"),
     "rank": (
-        lambda value: value is None or (_is_whole(value, 1) and value <= MAX_RANK),
+        lambda value: value is None or _is_whole(value, 1, MAX_RANK),
         f"a whole number from 1 to {MAX_RANK} (None is the base model)",
     ),
     "alpha": (lambda value: value is None or _is_positive(value), "a number above 0"),
     "target_modules": (_is_module_set, f"letters out of {', '.join(MODULE_LETTERS)}, one or more, none of them twice"),
-    "learning_rate": _POSITIVE,
+    "learning_rate": (_is_positive, "a number above 0"),
     "epochs": _whole(1), "batch_size": _whole(1), "seed": _whole(0), "max_new_tokens": _whole(1), "shots": _whole(0),
-    "dropout": (
-        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1,
-        "a number from 0 up to (not including) 1",
-    ),
+    "dropout": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 up to (not including) 1"),
     "loss_on": _one_of("answer", "text"), "prompt_language": _one_of("en", "ro"), "rslora": _SWITCH, "dora": _SWITCH,
 }  # fmt: skip

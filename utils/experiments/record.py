@@ -2,7 +2,6 @@
 
 import platform
 import resource
-import subprocess
 from dataclasses import asdict
 
 import torch
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel
 
 from utils.config import PROFILES, RunConfig
 from utils.data.rows import fingerprint
-from utils.environment import ROOT, Environment, versions
+from utils.environment import Environment, git, versions
 from utils.experiments.generation import Prediction
 from utils.experiments.training import TrainingResult
 from utils.metrics import failure_kind, score
@@ -33,35 +32,35 @@ def build_record(
 
     A run that was stopped early gets the status "stopped" and a run_id of its own: it replaces no finished run of the
     same settings, no table or figure shows it, and no sweep takes it for finished.
-
     Example: build_record(...)["metrics"]["em_strict"] -> 0.41
     """
     about, stopped_at = about_run(config, data, environment, model), training.stopped_at
     if stopped_at is not None:
         about["run_id"] += f"-stopped-{stopped_at}"
-    failures = [
-        failure_kind(p.answer, p.references, row["text"]) for p, row in zip(predictions, data["test"], strict=True)
+    on_gpu = torch.cuda.is_available()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    judged = [
+        asdict(p) | {"failure": failure_kind(p.answer, p.references, row["text"])}
+        for p, row in zip(predictions, data["test"], strict=True)
     ]
     return {
         **about,
         "status": "finished" if stopped_at is None else "stopped",
         "timing": {
-            "train_seconds": training.seconds,
-            "answer_seconds": answer_seconds,
+            "train_seconds": training.seconds, "answer_seconds": answer_seconds,
             "samples_per_second": training.samples_per_second,
         },
         "memory": {
-            "peak_bytes": _peak_bytes(),
-            "batch_size": training.batch_size,
-            "accumulation": training.accumulation,
+            "peak_bytes": peak,  # without a GPU of the whole process so far, which Linux tells in KiB
+            "batch_size": training.batch_size, "accumulation": training.accumulation,
         },
         "training": training.loss,
         "skipped_steps": training.skipped_steps,
         "prompts": _prompts(predictions, config, model, environment),
         "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
-        "predictions": [asdict(p) | {"failure": kind} for p, kind in zip(predictions, failures, strict=True)],
+        "predictions": judged,
         "table_4": asdict(table_4),
-    }
+    }  # fmt: skip
 
 
 def about_run(
@@ -75,33 +74,25 @@ def about_run(
     trainable = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
     total = model.get_nb_trainable_parameters()[1] if isinstance(model, PeftModel) else model.num_parameters()
     dtype, reason = environment.format_for(config.model)
+    changes = git("status", "--porcelain", "--untracked-files=no")
     return {
         "run_id": config.run_id,
         "config": config.as_dict(),
         "data": {
-            "name": data["train"].info.dataset_name,
-            "test_name": data["test"].info.dataset_name,
-            "train_rows": len(data["train"]),
-            "test_rows": len(data["test"]),
-            "fingerprint": fingerprint(data),
+            "name": data["train"].info.dataset_name, "test_name": data["test"].info.dataset_name,
+            "train_rows": len(data["train"]), "test_rows": len(data["test"]), "fingerprint": fingerprint(data),
         },
         "model": {
             **describe_model(config.model),
-            "total": total,
-            "trainable": trainable,
-            "trainable_percent": 100 * trainable / total,
+            "total": total, "trainable": trainable, "trainable_percent": 100 * trainable / total,
         },
         "environment": {
-            "profile": environment.profile,
-            "device": environment.gpu or environment.device,
-            "dtype": dtype,
-            "dtype_reason": reason,
-            "quantization": environment.quantization,
-            "python": platform.python_version(),
-            "packages": versions(),
-            **_git(),
+            "profile": environment.profile, "device": environment.gpu or environment.device,
+            "dtype": dtype, "dtype_reason": reason, "quantization": environment.quantization,
+            "python": platform.python_version(), "packages": versions(),
+            "commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes),
         },
-    }
+    }  # fmt: skip
 
 
 def _prompts(predictions: list[Prediction], config: RunConfig, model, environment: Environment) -> dict:
@@ -110,21 +101,3 @@ def _prompts(predictions: list[Prediction], config: RunConfig, model, environmen
     if positions := getattr(model.config.get_text_config(), "max_position_embeddings", None):
         limit = min(limit, positions - config.max_new_tokens)
     return {"longest": max(lengths), "limit": limit, "over_limit": sum(length > limit for length in lengths)}
-
-
-def _peak_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # of the process so far, in KiB on Linux
-
-
-def _git() -> dict:
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

@@ -23,7 +23,7 @@ from utils.models.base import held_base
 from utils.models.cpu import can_compile
 from utils.models.sources import describe_model
 from utils.paper import TABLE_4_EXAMPLE
-from utils.records import adapter_folder, duration, identity, identity_of, read_record, record_path, save_record
+from utils.records import adapter_folder, duration, identity_of, read_record, record_path, save_record
 
 COMPILE_ROWS = 10_000  # a sweep of half an hour: compiling took five minutes where it was slowest
 COMPILE_PARAMETERS = 10_000_000  # a toy model is faster as it is
@@ -43,7 +43,6 @@ def run(
     The record goes to environment.runs / "records", the adapter beside it to "adapters" under the same name. The base
     model is the one this process holds, unless one is passed in; it comes back as it was, also when the run fails. A
     loss that is not a number leaves a record with status "failed", which no table or figure shows.
-
     Example: run(RunConfig(model="gemma-3-270m", rank=2), load_qa("bundled"), detect("demo"))["metrics"]["n"] -> 200
     """
     if model is None:
@@ -84,9 +83,11 @@ def record_run(
     """
     adapted = any("lora_" in name for name, _ in model.named_parameters())
     if adapted is config.is_base:  # else the base model's answers would be recorded as a run's, over the real ones
+        carried = "is the base model, and this one carries an adapter"
+        found = carried if adapted else "has an adapter, and this model carries none"
         raise ValueError(
-            f"{config.run_id} {'is the base model, and this one carries an adapter' if adapted else 'has an adapter, and this model carries none'}: "
-            "nothing was recorded. Add the adapter and train it again first, or call remove_lora for the base model."
+            f"{config.run_id} {found}: nothing was recorded. Add the adapter and train it again first, or call remove_lora "
+            "for the base model."
         )
     examples = draw_examples(data["train"], config.shots, config.seed)
     start = time.perf_counter()
@@ -110,11 +111,9 @@ def sweep(
     """Return the record of every configuration, in order; what is finished is read, the rest is run.
 
     With `seeds` there is a record for each of them, all configurations of one seed before the next; without, every
-    configuration keeps its own seed. A run is finished where its record has the same identity: settings, rows, model
-    and its revision, number format. Configurations that stand twice are run once. On a CPU with a C++ compiler the
-    layers are compiled where the sweep is long enough for it to pay. A run whose loss is not a number is said, its record is marked, and the sweep
-    goes on.
-
+    configuration keeps its own seed. A run is finished where its record has the same identity (records.identity_of).
+    On a CPU with a C++ compiler the layers are compiled where the sweep is long enough for it to pay. A run whose loss is
+    not a number is said, its record is marked, and the sweep goes on.
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
     configs = list(configs)
@@ -170,15 +169,15 @@ def scores(record: dict) -> str:
 
     Example: scores(record) -> "EM 0.410, F1 0.552, n = 200"
     """
-    if record["status"] == "failed":
-        return "failed"
-    metrics, prompts = record["metrics"], record.get("prompts", {})
-    over = f", {prompts['over_limit']} prompts over {prompts['limit']} tokens" if prompts.get("over_limit") else ""
-    skipped = f", {record['skipped_steps']} steps skipped by gradient scaling" if record.get("skipped_steps") else ""
-    return f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}{over}{skipped}"
+    metrics, prompts, skipped = record["metrics"], record.get("prompts", {}), record.get("skipped_steps")
+    said = f"EM {metrics['em_strict']:.3f}, F1 {metrics['f1_strict']:.3f}, n = {metrics['n']}"
+    if prompts.get("over_limit"):
+        said += f", {prompts['over_limit']} prompts over {prompts['limit']} tokens"
+    return said + (f", {skipped} steps skipped by gradient scaling" if skipped else "")
 
 
 def _path(config: RunConfig, data: DatasetDict, environment: Environment) -> Path:
-    dtype, model = environment.format_for(config.model)[0], describe_model(config.model)
-    told = identity(config.as_dict(), fingerprint(data), model, dtype, environment.quantization)
+    machine = {"dtype": environment.format_for(config.model)[0], "quantization": environment.quantization}
+    work = {"config": config.as_dict(), "data": {"fingerprint": fingerprint(data)}, "environment": machine}
+    told = identity_of(work | {"model": describe_model(config.model)})
     return record_path(environment.runs / "records", config.run_id, told)

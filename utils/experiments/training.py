@@ -9,16 +9,11 @@ from pathlib import Path
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from datasets import Dataset
 from peft import PeftModel
-from transformers import (
-    DataCollatorForSeq2Seq,
-    PreTrainedTokenizerFast,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from utils.config import RunConfig
-from utils.environment import Environment
+from utils.environment import FORMAT_ADVICE, Environment
 from utils.experiments.loss import IGNORED, AnswerTrainer
 from utils.models.cpu import compiled_layers
 from utils.prompt import build_completion, build_prompt
@@ -30,19 +25,13 @@ MOST_SKIPPED = 0.05  # of the optimizer steps; GradScaler's first scale of 65,53
 class TrainingResult:
     """What a training run leaves behind, besides the weights in the model."""
 
-    loss: list[dict] = field(default_factory=list)
-    """One dict per optimizer step: step, epoch, loss (nats per label token), learning_rate."""
+    loss: list[dict] = field(default_factory=list)  # a step each: step, epoch, loss (nats a label token), learning_rate
     seconds: float = 0.0
-    samples: int = 0
-    """Rows seen, epochs counted."""
-    batch_size: int = 0
-    """Rows held at once; below the configured batch where memory ran out."""
-    accumulation: int = 1
-    """Batches to an optimizer step: batch_size times this is the configured batch."""
-    stopped_at: int | None = None
-    """The step after which a callback ended the training early, None where it came to its end."""
-    skipped_steps: int = 0
-    """Optimizer steps that gradient scaling left out because a gradient overflowed (float16 alone)."""
+    samples: int = 0  # rows seen, epochs counted
+    batch_size: int = 0  # rows held at once; below the configured batch where memory ran out
+    accumulation: int = 1  # batches to an optimizer step: batch_size times this is the configured batch
+    stopped_at: int | None = None  # the step after which a callback ended the training, None where it came to its end
+    skipped_steps: int = 0  # optimizer steps left out because a scaled gradient overflowed (float16 alone)
 
     @property
     def samples_per_second(self) -> float:
@@ -56,55 +45,38 @@ def tokenize_row(row: dict, tokenizer: PreTrainedTokenizerFast, config: RunConfi
     Labels are IGNORED on the prompt (with loss_on="text", on the BOS alone), so the loss is taken on the answer and
     its end token. The prompt's ids must be an exact prefix of the row's: else the model would be trained on a
     boundary that it never meets when it answers.
-
     Example: tokenize_row(row, tokenizer, config)["labels"][-1] == tokenizer.eos_token_id -> True
     """
     prompt = build_prompt(row["text"], row["question"], config.prompt_language)
     prompt_ids = tokenizer(prompt).input_ids
     input_ids = tokenizer(prompt + build_completion(row["answer"])).input_ids
     if input_ids[: len(prompt_ids)] != prompt_ids:
-        raise ValueError(
-            f"The prompt's tokens are not a prefix of prompt and answer for the question {row['question']!r}."
-        )
-    bos = tokenizer.bos_token_id
-    if bos is not None and input_ids.count(bos) > 1:  # some tokenizers (Qwen's) put none
+        raise ValueError(f"The prompt's tokens are no prefix of prompt and answer for {row['question']!r}.")
+    bos = tokenizer.bos_token_id  # some tokenizers (Qwen's) have none
+    if bos is not None and input_ids.count(bos) > 1:
         raise ValueError(f"Expected at most one BOS token, found {input_ids.count(bos)}.")
     input_ids = [*input_ids, tokenizer.eos_token_id]
     masked = len(prompt_ids) if config.loss_on == "answer" else int(input_ids[0] == bos)
     return {"input_ids": input_ids, "labels": [IGNORED] * masked + input_ids[masked:]}
 
 
-def training_arguments(config: RunConfig, environment: Environment, batch_size: int | None = None) -> TrainingArguments:
+def training_arguments(config: RunConfig, environment: Environment) -> TrainingArguments:
     """Return HF Trainer's settings for a run; what the paper leaves unsaid comes from RunConfig's fields.
-
-    `batch_size` holds fewer rows at once than config.batch_size (it must divide it) for the same optimizer steps.
 
     Example: training_arguments(config, environment).lr_scheduler_type -> "linear"
     """
+    on_gpu, dtype = environment.device == "cuda", environment.format_for(config.model)[0]
     return TrainingArguments(
         output_dir=str(Path(tempfile.gettempdir()) / "trainer"),  # stays empty: the run itself saves its adapter
-        per_device_train_batch_size=batch_size or config.batch_size,
-        gradient_accumulation_steps=config.batch_size // (batch_size or config.batch_size),
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=0,
-        optim="adamw_torch",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        seed=config.seed,
-        data_seed=config.seed,
-        fp16=environment.device == "cuda"
-        and environment.format_for(config.model)[0] == "float16",  # gradient scaling; bf16 weights need no autocast
-        use_cpu=environment.device == "cpu",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=environment.device == "cuda",
-        remove_unused_columns=False,
-    )
+        per_device_train_batch_size=config.batch_size, gradient_accumulation_steps=1, num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate, lr_scheduler_type="linear", warmup_steps=0,
+        optim="adamw_torch", weight_decay=0.0, max_grad_norm=1.0,
+        seed=config.seed, data_seed=config.seed,
+        fp16=on_gpu and dtype == "float16",  # gradient scaling; bf16 weights need no autocast
+        use_cpu=not on_gpu, dataloader_pin_memory=on_gpu,
+        logging_steps=1, logging_nan_inf_filter=False, disable_tqdm=True, report_to="none",
+        save_strategy="no", remove_unused_columns=False,
+    )  # fmt: skip
 
 
 def fine_tune(
@@ -121,7 +93,6 @@ def fine_tune(
     Out of memory starts the training again with half the rows held at once and twice the accumulation: the optimizer's
     steps stay the same, and the result says so. A loss that is not a number stops the run with an error that says what
     to change. `compiled` has torch.compile fuse what stands between the matrix products of a layer.
-
     Example: fine_tune(model, tokenizer, data["train"], config, training_arguments(config, environment)).loss[-1]["loss"]
     """
     if len(rows) == 0:
@@ -160,41 +131,35 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _train(model, tokenizer, examples, config, arguments, callbacks, batch_size) -> TrainingResult:
-    log = _LossLog()
-    accumulation = config.batch_size // batch_size
+    scaling, accumulation = _Scaling(), config.batch_size // batch_size
     trainer = AnswerTrainer(
         model=model,
         args=replace(arguments, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation),
         train_dataset=examples,
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
-        callbacks=[log, *callbacks],
+        callbacks=[scaling, *callbacks],
     )
-    log.accelerator = trainer.accelerator
+    scaling.accelerator = trainer.accelerator
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     trainer.train()
     seconds, state = time.perf_counter() - start, trainer.state
     trainer.model.eval()
-    if log.skipped > MOST_SKIPPED * state.global_step and log.skipped > 1:
+    if scaling.skipped > max(1, MOST_SKIPPED * state.global_step):
         raise FloatingPointError(
-            f"Gradient scaling skipped {log.skipped} of {state.global_step} optimizer steps: this training is not the one "
-            "that was asked for. Set the environment variable DTYPE to bfloat16 or float32, or lower LEARNING_RATE."
+            f"Gradient scaling skipped {scaling.skipped} of {state.global_step} optimizer steps: this training is not the "
+            f"one that was asked for. Lower LEARNING_RATE, or {FORMAT_ADVICE}."
         )
-    samples = round(state.epoch * len(examples))
+    kept = ("step", "epoch", "loss", "learning_rate")
+    loss = [{name: entry[name] for name in kept} for entry in state.log_history if "loss" in entry]
     stopped_at = state.global_step if state.global_step < state.max_steps else None
-    return TrainingResult(log.loss, seconds, samples, batch_size, accumulation, stopped_at, log.skipped)
+    samples = round(state.epoch * len(examples))
+    return TrainingResult(loss, seconds, samples, batch_size, accumulation, stopped_at, scaling.skipped)
 
 
-class _LossLog(TrainerCallback):
+class _Scaling(TrainerCallback):
     def __init__(self):
-        self.loss, self.skipped, self.accelerator = [], 0, None
+        self.skipped, self.accelerator = 0, None
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Count a step that gradient scaling left out."""
         self.skipped += self.accelerator.optimizer_step_was_skipped
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """Keep the step's loss and learning rate."""
-        if logs and "loss" in logs:
-            kept = {name: float(logs[name]) for name in ("loss", "learning_rate")}
-            self.loss.append({"step": state.global_step, "epoch": float(state.epoch), **kept})
