@@ -7,7 +7,7 @@ BENCH_INSTALLED := $(VENV)/bench-installed
 CLUSTER_INSTALLED := $(VENV)/cluster-installed
 COLAB ?= .venv-colab
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-long test-colab bench notebooks badges lab lint clean
+.PHONY: help setup reproduce test test-long test-colab bench notebooks badges lab torture lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ $(COLAB)/installed: requirements-colab.txt
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	@$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_dataset.ipynb
+
+torture: $(INSTALLED) ## kill sweeps at 25 random moments and go on: nothing lost, the same table in the end
+	@$(RUN) -m tests.torture
 
 lint: $(INSTALLED) ## check and format-check code and notebooks
 	@$(VENV)/bin/ruff check .

@@ -9,9 +9,9 @@ from utils.environment import ROOT
 HOUSE = ROOT / "utils"
 FILES = sorted(HOUSE.rglob("*.py"))
 ROAD = ("data", "models", "experiments")
-# What a folder's files may take from utils; the root's files take only config, and environment its colab.
+# What a folder's files may take from utils; the root's files take only config, environment its colab, and records its disk.
 ALLOWED = {
-    "root": {"config", "colab"},
+    "root": {"config", "colab", "disk"},
     "data": {"root", "data"},
     "models": {"root", "models"},
     "experiments": {"root", "data", "models", "experiments"},

@@ -10,6 +10,7 @@ import sys
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from utils.data import load_qa
 from utils.environment import ROOT
@@ -69,12 +70,17 @@ def test_every_code_cell_has_a_sentence_before_it_somewhere_and_stays_small(path
 
 @pytest.mark.long
 def test_the_series_runs_in_the_smoke_profile_and_again_skips_what_is_finished(tmp_path):
-    environment = os.environ | {"PROFILE": "smoke", "RUNS": str(tmp_path)}
+    token = "hf_" + "planted" * 5  # a secret that must be found in nothing that a run prints or writes
+    environment = os.environ | {"PROFILE": "smoke", "RUNS": str(tmp_path), "HF_TOKEN": token}
 
     def reproduce():
         command = [sys.executable, "-m", "utils", "reproduce"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert token not in done.stdout + done.stderr
         assert done.returncode == 0, done.stdout + done.stderr
+        written = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert {path.suffix for path in written} >= {".ipynb", ".json", ".md", ".safetensors", ".png"}
+        assert not [path for path in written if token.encode() in path.read_bytes()]
         return done.stdout
 
     printed = reproduce()
@@ -94,6 +100,23 @@ def test_the_series_runs_in_the_smoke_profile_and_again_skips_what_is_finished(t
     after = {path: path.stat().st_mtime_ns for path in (folder / "records").glob("*.json")}
     assert {path for path in after if after[path] != records.get(path)} == {shown}
     assert json.loads(shown.read_text())["predictions"] == answers
+
+
+@pytest.mark.long
+def test_a_notebook_that_fails_shows_its_traceback_and_no_secret(tmp_path, monkeypatch):
+    token = "hf_" + "planted" * 5
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setenv("PROFILE", "smoke")
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    notebook = nbformat.read(PATHS[2], as_version=4)
+    for cell in notebook.cells:  # a gated model, and no network
+        cell.source = cell.source.replace('MODEL = ""', 'MODEL = "llama-3.2-3b"')
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources)
+    with pytest.raises(CellExecutionError, match="No network: the Hub, which holds meta-llama/Llama-3.2-3B") as caught:
+        client.execute()
+    assert token not in str(caught.value)
+    assert token not in nbformat.writes(notebook)
 
 
 def test_the_translated_questions_of_01_stand_in_the_bundled_rows():

@@ -31,7 +31,8 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one(records, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"{}", b"null", b'"x"', b'{"schema_version": 99}', b'{"schema_version": 1}', b"\xff\xfe\x00binary",
-     b'{"schema_version": 1, "run_id": "x", "config": 3}', b"[" * 100_000],
+     b'{"schema_version": 1, "run_id": "x", "config": 3}', b"[" * 100_000, b'{"a":' * 100_000, b'{"schema_version": 0}',
+     b'{"schema_version": [1]}', b"9" * 100_000, b"\x00" * 1000, b"<html><script>alert(1)</script></html>"],
 )  # fmt: skip
 def test_a_foreign_file_is_named_and_counts_nowhere(records, tmp_path, content):
     save_record(records[2], tmp_path)
@@ -41,6 +42,45 @@ def test_a_foreign_file_is_named_and_counts_nowhere(records, tmp_path, content):
     assert len(complaints) == 1
     assert complaints[0].startswith("bad.json ")
     assert "its run is" in complaints[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("metrics.em_strict", "NaN"), ("metrics.em_strict", "Infinity"), ("metrics.f1_strict", "1e999"),
+     ("metrics.n", "1" + "0" * 400), ("metrics.n", "1" + "0" * 40), ("metrics.n", '"6"'), ("metrics.em_ro", "null"),
+     ("config.rank", '"two"'), ("config.rank", "[]"), ("config.alpha", '{"a": 1}'), ("config.target_modules", "[[1]]"),
+     ("config", "{}"), ("training", '{"step": 1}'), ("training", '[{"step": 1}]'), ("training", '[{"step": 1, "loss": "x"}]'),
+     ("predictions", "[]"), ("predictions", '[{"answer": 3}]'), ("predictions", '[{"answer": null, "references": [7]}]'),
+     ("timing", "{}"), ("data", "[]"), ("data.name", "3"), ("data.train_rows", "null"), ("model", "null"), ("run_id", "7"),
+     ("run_id", '"../../../up"'), ("status", '"$x$"'), ("status", "{}"), ("run_id", '"/etc/passwd"'), ("run_id", '".hidden"'), ("run_id", '"a/b"')],
+)  # fmt: skip
+def test_a_record_with_a_hostile_part_is_named_and_counts_nowhere(records, tmp_path, place, value):
+    content = json.loads(json.dumps(read_record(save_record(records[2], tmp_path))))
+    *parts, last = place.split(".")
+    part = content
+    for name in parts:
+        part = part[name]
+    part[last] = "HERE"
+    (tmp_path / "bad.json").write_text(json.dumps(content).replace('"HERE"', value))
+    found, complaints = load_records(tmp_path)
+    assert found == [read_record(tmp_path / found_name(tmp_path))]
+    assert len(complaints) == 1
+    assert complaints[0].startswith("bad.json is no record that can be read (")
+    assert len(complaints[0]) < 600
+
+
+def found_name(folder):
+    return next(path.name for path in folder.iterdir() if path.name != "bad.json")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1.0", None])
+def test_another_schema_is_refused_with_a_sentence(records, tmp_path, version):
+    path = save_record(records[2], tmp_path)
+    path.write_text(json.dumps({**records[2], "schema_version": version}))
+    assert load_records(tmp_path)[1] == [
+        f"{path.name} has schema version {version!r}; this code reads version {SCHEMA_VERSION}. Move it away, and its run "
+        "is done again."
+    ]
 
 
 def test_the_identity_changes_with_whatever_makes_other_work(records):
@@ -67,7 +107,7 @@ def test_a_full_disk_leaves_earlier_records_whole(records, tmp_path, monkeypatch
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("utils.records.os.fsync", full)
+    monkeypatch.setattr("utils.disk.os.fsync", full)
     with pytest.raises(OSError, match="cannot be written.*No space left.*earlier records are untouched"):
         save_record(records[3], tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -11,6 +11,7 @@ import nbclient
 import nbformat
 from nbclient.exceptions import CellExecutionError
 
+from utils.disk import whole
 from utils.environment import ROOT, detect, git, shorten
 from utils.records import duration
 from utils.report import as_text, comparable, load_frame, table_3, table_4, table_5, table_6
@@ -69,7 +70,8 @@ def run_notebooks(target: Path, profile: str) -> bool:
             print(f"failed: {error.ename}: {error.evalue}\nThe notebook as far as it came: {shorten(failed)}")
             return False
         notebook.metadata.pop("widgets", None)  # without its state GitHub calls the notebook invalid
-        nbformat.write(notebook, target / path.name)
+        with whole(target / path.name) as unfinished:
+            nbformat.write(notebook, unfinished)
         now = time.perf_counter()
         print(f"{now - begun:.0f} s ({duration(now - start)} in all)", flush=True)
     return True

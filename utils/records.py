@@ -2,13 +2,22 @@
 
 import hashlib
 import json
-import os
+import math
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 
-from utils.config import RETIRED, rate_text
+from utils.config import RETIRED, problems, rate_text
+from utils.disk import whole
 
 SCHEMA_VERSION = 1
+_NUMBER = (int, float)
+# What tables, figures and panels read of every record, and of one that did not fail.
+_PARTS = {"run_id": str, "data.name": str, "data.fingerprint": str, "data.train_rows": int, "data.test_rows": int}
+_PARTS |= {f"config.{name}": object for name in (
+    "model", "rank", "alpha", "target_modules", "learning_rate", "epochs", "seed", "prompt_language")}  # fmt: skip
+_RESULTS = {"metrics.em_strict": _NUMBER, "metrics.f1_strict": _NUMBER, "metrics.n": int, "timing.train_seconds": _NUMBER,
+            "timing.answer_seconds": _NUMBER, "training": list, "predictions": list}  # fmt: skip
 
 
 def identity_of(record: dict) -> str:
@@ -49,21 +58,8 @@ def save_record(record: dict, folder: Path) -> Path:
     """
     path = record_path(folder, record["run_id"], identity_of(record))
     content = json.dumps({"schema_version": SCHEMA_VERSION, **record}, ensure_ascii=False, indent=1, allow_nan=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise OSError(
-            f"The record {path.name} cannot be written to {folder} ({error.strerror}). Free some space, or choose "
-            "another folder for the runs with the environment variable RUNS; earlier records are untouched."
-        ) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(path) as unfinished:
+        unfinished.write_text(content, encoding="utf-8")
     return path
 
 
@@ -73,12 +69,11 @@ def read_record(path: Path) -> dict:
     Example: read_record(path)["metrics"]["em_strict"] -> 0.41
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_number)
         version = record["schema_version"]
         if version == SCHEMA_VERSION:
-            record["run_id"], identity_of(record)  # what every record has, failed ones too
-            if record.get("status", "finished") != "failed":
-                record["metrics"]["em_strict"], record["predictions"][0]["answer"]
+            _check(record, path.parent)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(
             f"{path.name} is no record that can be read ({type(error).__name__}: {error}). Delete it or move it away; "
@@ -86,7 +81,7 @@ def read_record(path: Path) -> dict:
         ) from None
     if version != SCHEMA_VERSION:
         raise ValueError(
-            f"{path.name} has schema version {version!r}; this code reads version {SCHEMA_VERSION}. Move it away, and "
+            f"{path.name} has schema version {version!r:.40}; this code reads version {SCHEMA_VERSION}. Move it away, and "
             "its run is done again."
         )
     return record
@@ -130,3 +125,28 @@ def duration(seconds: float) -> str:
     """
     minutes = seconds / 60
     return f"{seconds:.0f} s" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _number(text: str) -> int | float:
+    number = int(text) if text.lstrip("-").isdigit() else float(text)
+    if (isinstance(number, int) and abs(number) >= 2**63) or not math.isfinite(number):
+        raise ValueError(f"{text:.40} is no number that a record holds")
+    return number
+
+
+def _check(record: dict, folder: Path) -> None:
+    if (status := record.get("status", "finished")) not in ("finished", "stopped", "failed"):
+        raise ValueError(f"status is {status!r:.40}")
+    failed = status == "failed"
+    for place, kind in (_PARTS if failed else _PARTS | _RESULTS).items():
+        if not isinstance(value := reduce(lambda part, name: part[name], place.split("."), record), kind):
+            raise TypeError(f"{place} is {value!r:.40}")
+    config = record["config"]
+    if wrong := problems(config):
+        raise ValueError(" and ".join(f"{name} {what}" for name, what in wrong.items()))
+    record_path(folder, record["run_id"], identity_of(record))
+    if not failed:  # adding and joining tell numbers and texts from anything else
+        sum(record["metrics"].values()) + sum(entry["step"] + entry["loss"] for entry in record["training"])
+        for p in record["predictions"]:
+            "".join([*p.get("references", ()), p.get("question", ""), p.get("generation", ""), p["answer"] or ""])
+        record["predictions"][0]

@@ -174,6 +174,7 @@ def test_answers_of_our_own_shape_must_hold_their_answer(load):
         ({"answer": ["3"]}, r"row 3, column answer is \['3'\]; expected a text: name another column by columns"),
         ({"answer": True}, r"row 3, column answer is True; expected a text"),
         ({"answer": float("inf")}, r"row 3, column answer is inf; expected a text"),
+        ({"text": "a" * 100_000}, r"row 3, column text has 100,000 characters; expected at most 50,000: shorten it"),
         ({"text": "a\ud800"}, r"row 3, column text holds half a character \('a\\ud800'\)"),
         ({"answers": "['3']"}, r"row 3: answers is .*; expected a list of texts"),
         ({"answers": 3}, r"row 3: answers is 3; expected a list of texts"),

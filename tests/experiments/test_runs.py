@@ -1,17 +1,28 @@
 import dataclasses
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import weakref
 
+import peft
 import pytest
 import torch
+from peft.tuners.lora import LoraModel
+from transformers import TrainerCallback
 
+from utils import disk
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint, load_qa
-from utils.experiments import finished_record, record_run, run, runs, sweep
+from utils.environment import ROOT
+from utils.experiments import finished_record, generation, record_run, run, runs, sweep
 from utils.experiments.runs import scores
 from utils.experiments.training import TrainingResult
-from utils.models import add_lora, held_base, release_base
+from utils.models import add_lora, held_base, release_base, remove_lora
 from utils.paper import TABLE_4_EXAMPLE
 from utils.prompt import build_completion, build_prompt
-from utils.records import adapter_folder, identity_of, save_record
+from utils.records import adapter_folder, identity_of, record_path, save_record
 from utils.report.frame import as_frame
 
 DONE = {
@@ -54,28 +65,115 @@ def test_other_rows_or_numbers_are_another_run(environment, data, records, grid)
     assert finished_record(grid[1], data, dataclasses.replace(environment, quantization="nf4")) is None
 
 
-def test_a_damaged_record_is_done_again(tmp_path, environment, data, records, grid):
+def test_what_a_folder_loses_costs_those_runs_and_nothing_else(tmp_path, environment, data, records, grid):
+    there = dataclasses.replace(environment, runs=tmp_path / "runs")
+    for record in records[:6]:
+        save_record(record, there.runs / "records")
+        if record["config"]["rank"]:
+            name = adapter_folder(there.runs, record["run_id"], identity_of(record)).name
+            shutil.copytree(environment.runs / "adapters" / name, there.runs / "adapters" / name)
+    assert all(finished_record(config, data, there) for config in grid[:6])
+    places = [record_path(there.runs / "records", r["run_id"], identity_of(r)) for r in records[:6]]
+    weights = [there.runs / "adapters" / path.stem / "adapter_model.safetensors" for path in places]
+    places[1].write_bytes(places[1].read_bytes()[:-100])
+    places[2].unlink()
+    weights[3].write_bytes(weights[3].read_bytes()[:-100])
+    shutil.rmtree(weights[4].parent)
+    assert [config in grid[1:5] for config in grid[:6]] == [finished_record(c, data, there) is None for c in grid[:6]]
+    said = []
+    again = sweep(grid[:6], data, there, say=said.append)
+    assert said[0] == f"2 of 6 runs are finished and are read: {grid[0].run_id}, {grid[5].run_id}"
+    assert [r["predictions"] for r in again] == [r["predictions"] for r in records[:6]]
+    assert sorted(path.name for path in (there.runs / "adapters").iterdir()) == sorted(path.stem for path in places[1:])
+
+
+def interrupted_at(monkeypatch, target, call=1):
+    """Press Ctrl-C in the middle of the given call of a function."""
+    owner, name = target
+    inner, calls = getattr(owner, name), []
+
+    def pressed(*arguments, **named):
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return inner(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, pressed)
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [((LoraModel, "_create_and_replace"), 3), ((torch.optim.AdamW, "step"), 2), ((generation, "_must_be_finite"), 2),
+     ((peft.peft_model, "safe_save_file"), 1), ((disk.os, "fsync"), 1), ((disk.os, "fsync"), 4),
+     ((runs, "build_record"), 1), ((runs, "save_record"), 1), ((runs, "remove_lora"), 1)],
+    ids=lambda value: value[1] if isinstance(value, tuple) else None,
+)  # fmt: skip
+def test_an_interrupt_anywhere_leaves_the_base_clean_and_the_next_run_working(
+    tmp_path, environment, data, base, tokenizer, monkeypatch, target, call
+):
     there = dataclasses.replace(environment, runs=tmp_path)
-    path = save_record(records[1], tmp_path / "records")
-    assert finished_record(grid[1], data, there) is not None
-    path.write_text(path.read_text()[:-100])
-    assert finished_record(grid[1], data, there) is None
+    config = RunConfig("tiny-llama", target_modules=("q", "v"), epochs=1, max_new_tokens=2)
+    ids = torch.tensor([tokenizer("Dunărea curge.").input_ids])
+    before = base(ids).logits
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupted_at(patch, target, call)
+        run(config, data, there, base, tokenizer)
+    if target[1] == "remove_lora":  # the second Ctrl-C: whoever takes the base next gets it clean
+        remove_lora(base)
+    assert not any("lora_" in name for name, _ in base.named_modules())
+    assert not any(p.requires_grad for p in base.parameters())
+    assert torch.equal(base(ids).logits, before)
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".unfinished", ".replaced")]
+    assert run(config, data, there, base, tokenizer)["status"] == "finished"
+    assert finished_record(config, data, there)
 
 
-def test_an_interrupt_anywhere_leaves_the_base_clean_and_the_next_run_working(tmp_path, environment, data, monkeypatch):
-    there, config = dataclasses.replace(environment, runs=tmp_path), RunConfig("tiny-llama", epochs=1, max_new_tokens=2)
-    for place in ("fine_tune", "generate_answers", "save_adapter", "save_record"):
+@pytest.mark.parametrize("work", ["run", "sweep", "interrupt", "failure"])
+def test_a_model_that_is_let_go_is_gone(tmp_path, environment, data, monkeypatch, work):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    configs = [RunConfig("tiny-llama", rank=rank, epochs=1, max_new_tokens=2) for rank in (None, 1, 2)]
+    held = weakref.ref(held_base("tiny-llama", there)[0])
+    if work == "sweep":
+        sweep(configs, data, there, say=lambda line: None)
+    elif work == "run":
+        run(configs[1], data, there)
+    else:
+        error = KeyboardInterrupt if work == "interrupt" else ValueError
 
-        def interrupted(*_, **__):
-            raise KeyboardInterrupt
+        class Stops(TrainerCallback):
+            def on_step_end(self, *arguments, **named):
+                raise error
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(runs, place, interrupted)
-            run(config, data, there)
-        model, _ = held_base("tiny-llama", there)
-        assert not any("lora_" in name for name, _ in model.named_modules())
-        assert not list((tmp_path / "records").glob("*"))
-    assert run(config, data, there)["status"] == "finished"
+        with pytest.raises(error):
+            run(configs[1], data, there, callbacks=[Stops()])
+    assert held() is held_base("tiny-llama", there)[0]
+    release_base()
+    assert held() is None
+
+
+@pytest.mark.long
+def test_twenty_runs_take_no_more_memory_than_three():
+    code = """
+import dataclasses, gc, pathlib, sys, tempfile
+import psutil
+from utils import environment
+from utils.config import RunConfig
+from utils.data import load_qa
+from utils.experiments import run
+environment.prepare()
+data = load_qa("bundled", 12, 6)
+with tempfile.TemporaryDirectory() as folder:
+    here = dataclasses.replace(environment.detect("smoke"), device="cpu", dtype="float32", runs=pathlib.Path(folder))
+    for number in range(1, 21):
+        run(RunConfig("tiny-llama", rank=1 + number % 5, epochs=1, max_new_tokens=4, seed=number), data, here)
+        gc.collect()
+        print(psutil.Process().memory_info().rss)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    sizes = [int(line) for line in done.stdout.split()]
+    assert len(sizes) == 20
+    assert sizes[19] < 1.05 * sizes[2], sizes
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path, environment, data, monkeypatch):
@@ -84,6 +182,25 @@ def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path, envir
     monkeypatch.setattr(runs, "fine_tune", None)
     with pytest.raises(OSError, match="Nothing can be written to .*RUNS"):
         run(RunConfig("tiny-llama"), data, there)
+
+
+def test_a_disk_that_fills_up_ends_a_run_in_one_sentence_and_leaves_the_others(
+    tmp_path, environment, data, base, tokenizer
+):
+    there, config = dataclasses.replace(environment, runs=tmp_path), RunConfig("tiny-llama", epochs=1, max_new_tokens=2)
+    done = run(config, data, there, base, tokenizer)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the system refuses to let a file grow past this
+    try:
+        with pytest.raises(
+            OSError, match=r"^r64-\S+ cannot be written to .*environment variable RUNS.*records are untouched"
+        ):
+            run(dataclasses.replace(config, rank=64, alpha=None), data, there, base, tokenizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert finished_record(config, data, there)["predictions"] == done["predictions"]
+    assert len(list(tmp_path.glob("*/*"))) == 2  # a record and its adapter
+    assert not any("lora_" in name for name, _ in base.named_modules())
 
 
 def test_a_record_holds_the_whole_run(records, grid, data, environment):

@@ -1,6 +1,7 @@
 import dataclasses
 import gc
 import json
+import pickle
 import weakref
 
 import pytest
@@ -177,3 +178,77 @@ def test_code_that_a_checkpoint_brings_along_is_never_run(environment, tmp_path)
     with pytest.raises(OSError, match="could not be loaded as a causal language model"):
         load_base(str(tmp_path), environment)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_known_architecture_loads_without_the_code_that_its_config_names(base, tokenizer, environment, tmp_path):
+    base.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for name, classes in (
+        ("config.json", {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["evil.Slow", "evil.Fast"]}),
+    ):
+        content = json.loads((tmp_path / name).read_text())
+        (tmp_path / name).write_text(json.dumps(content | {"auto_map": classes}))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    again, _ = load_base(str(tmp_path), environment), load_tokenizer(str(tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(base.parameters(), again.parameters(), strict=True))
+    assert not (tmp_path / "ran").exists()
+
+
+class Harmful:
+    """What a pickle can do: run a command as it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_weights_that_are_a_pickle_are_refused_unread(base, tokenizer, environment, tmp_path):
+    base.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with (tmp_path / "pytorch_model.bin").open("wb") as file:
+        pickle.dump(Harmful(str(tmp_path / "ran")), file)
+    with pytest.raises(OSError, match=r"could not be loaded as a causal language model: .*model\.safetensors"):
+        load_base(str(tmp_path), environment)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def cache(tokenizer, environment, tmp_path, monkeypatch):
+    """A Hub cache that holds one model in two commits; main is the second."""
+    repository, commits = tmp_path / "models--owner--model", ("a" * 40, "b" * 40)
+    for seed, commit in enumerate(commits):
+        model = load_base("tiny-llama", environment)
+        with torch.no_grad():
+            model.model.norm.weight.fill_(seed + 1)
+        model.save_pretrained(repository / "snapshots" / commit)
+        tokenizer.save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commits[1])
+    (repository / "refs" / "v1").write_text(commits[0])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return commits
+
+
+@pytest.mark.parametrize(
+    ("pinned", "which"), [("", 1), ("@main", 1), ("@v1", 0), ("@" + "a" * 40, 0), ("@" + "b" * 40, 1)]
+)
+def test_a_revision_can_be_pinned_and_the_commit_behind_it_is_recorded(cache, environment, pinned, which):
+    name = f"owner/model{pinned}"
+    assert describe_model(name) == {"id": "owner/model", "revision": cache[which]}
+    assert load_base(name, environment).model.norm.weight[0] == which + 1
+    assert load_tokenizer(name).pad_token == "<pad>"
+
+
+def test_a_revision_that_is_not_there_is_no_other(cache, environment):
+    with pytest.raises(ConnectionError, match=r"No network: .*owner/model.* no copy is in the cache"):
+        load_base("owner/model@" + "c" * 40, environment)
+
+
+@pytest.mark.parametrize("name", ["../up/model", "/etc/passwd", "a/../../b", "owner/..", "owner/model@../../x"])
+def test_a_models_name_never_climbs_out(name):
+    with pytest.raises(ValueError, match="Unknown model"):
+        source_of(name)

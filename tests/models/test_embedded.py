@@ -1,4 +1,6 @@
 import hashlib
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -39,6 +41,21 @@ def test_an_interrupted_conversion_is_never_taken_for_a_model(packaged, monkeypa
     with pytest.raises(KeyboardInterrupt):
         gemma_folder("standin", hashlib.sha256(b"GGUF").hexdigest())
     assert list(packaged.iterdir()) == []
+
+
+def test_a_killed_conversion_is_cleared_away_and_done_again(packaged, monkeypatch):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    for name in ("joinedx", "gemma-3-270m-00000000"):
+        (packaged / f"{name}.{gone.stdout.strip()}-{platform.node()}.unfinished").mkdir(parents=True)
+
+    def converted(gguf, target):
+        target.mkdir()
+        (target / "model.safetensors").write_bytes(gguf.read_bytes())
+
+    monkeypatch.setattr(embedded, "_convert", converted)
+    folder = gemma_folder("standin", hashlib.sha256(b"GGUF").hexdigest())
+    assert list(packaged.iterdir()) == [folder]
+    assert (folder / "model.safetensors").read_bytes() == b"GGUF"
 
 
 def test_a_missing_package_says_what_to_install(packaged):

@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import re
 import time
+import weakref
 
 import ipywidgets
 import nbformat
@@ -11,7 +13,7 @@ from nbclient import NotebookClient
 
 from utils.config import RunConfig
 from utils.environment import ROOT
-from utils.models.base import held_base
+from utils.models.base import held_base, release_base
 from utils.panel import HyperparameterPanel, Playground, Settings
 from utils.paper import TABLE_1
 from utils.records import adapter_folder, identity_of, load_records
@@ -173,6 +175,58 @@ def test_the_playground_says_kindly_what_it_cannot_ask(here):
     finish(playground)
     assert "Please shorten the text by about" in playground.status.value
     assert playground.answers().empty
+
+
+SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def test_what_texts_hold_is_shown_and_never_run(panel, here, monkeypatch):
+    record = trained(panel)
+    for at in (record["config"], record["data"]):
+        at |= {name: SCRIPT for name in ("model", "name") if name in at}
+    record["run_id"] = record["status"] = SCRIPT
+    panel.records = [record]
+    playground = Playground(SETTINGS, here)
+    playground.config = dataclasses.replace(SETTINGS.config, model="tiny-llama")
+    playground.text.value, playground.question.value = f"Ana are mere. {SCRIPT}", f"Ce are {SCRIPT}?"
+    playground.ask.click()
+    finish(playground)
+    playground.job.answers[0] |= {"model": SCRIPT, "answer": SCRIPT}
+    playground.job.phase, playground.job.message = "failed", SCRIPT
+    playground.refresh()
+    panel._load(record | {"run_id": SCRIPT})
+    panel.job.phase, panel.job.message, panel.job.record = "failed", SCRIPT, None
+    panel.job.is_alive = lambda: True  # so that it does not read the records again
+    panel.refresh()
+    monkeypatch.setattr("utils.panel.panel.earlier_runs", lambda _: ([record], [SCRIPT]))
+    panel.reload()
+    shown = [w.value for view in (panel, playground) for w in widgets_of(view.box) if isinstance(w, ipywidgets.HTML)]
+    shown += [view.static() for view in (panel, playground)]
+    assert sum("&lt;script&gt;" in html for html in shown) >= 6
+    assert not [html for html in shown if "<script" in html or "<img src=x" in html]
+
+
+def test_a_text_of_a_hundred_thousand_characters_is_refused_with_a_sentence(here):
+    playground = Playground(SETTINGS, here)
+    for text in ("a" * 100_000, "Ana are mere. " * 7143, "\u0219" * 100_000, "\U0001f600" * 100_000):
+        playground.text.value, playground.question.value = text, "Ce are Ana?"
+        playground.ask.click()
+        finish(playground)
+        assert re.search(
+            r"This is [\d,]+ tokens, the limit is 2,044\. Please shorten the text", playground.status.value
+        )
+        assert playground.answers().empty
+
+
+def test_a_model_that_a_panel_let_go_is_gone(panel, here):
+    trained(panel)
+    playground = Playground(SETTINGS, here)
+    playground.ask.click()
+    finish(playground)
+    held = weakref.ref(held_base("tiny-llama", here)[0])
+    assert held() is not None
+    release_base()
+    assert held() is None  # though both panels are still there
 
 
 def test_every_control_has_a_label_and_a_saved_notebook_has_a_fallback(panel, here, monkeypatch):

@@ -4,6 +4,8 @@ import dataclasses
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from utils import paper
 from utils.config import RunConfig, rate_text
@@ -104,6 +106,7 @@ def test_runs_are_listed_the_latest_first_and_adapters_by_model_and_prompt(envir
         folder = adapter_folder(tmp_path, run["run_id"], identity_of(run))
         folder.mkdir(parents=True)
         (folder / "adapter_config.json").write_text("{}")
+        save_file({"A": torch.ones(2)}, folder / "adapter_model.safetensors")
     (tmp_path / "records" / "damaged.json").write_text("{")
     found, complaints = earlier_runs(here)
     assert [run["run_id"] for run in found] == [run["run_id"] for run in runs[:0:-1]]  # without the base model
@@ -113,6 +116,9 @@ def test_runs_are_listed_the_latest_first_and_adapters_by_model_and_prompt(envir
     assert names[:2] == ["r 2 q,v 1e-4, 3 epochs, seed 0 (stopped)", "r 4 q,v 1e-4, 3 epochs, seed 0"]
     assert names[2].startswith(f"{names[1]}, r4-a16-qv-lr1e-4-s0-tiny-llama-")
     assert saved_adapters(RunConfig("gemma-3-270m"), here) == {}
+    for folder in saved_adapters(TINY, here).values():
+        (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")  # a pickle could run anything
+    assert saved_adapters(TINY, here) == {}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from utils import paper
-from utils.report import mistakes, plots
+from utils.report import mistakes, plots, save_figure
 from utils.report.frame import as_frame
 
 
@@ -48,6 +48,16 @@ def test_a_file_with_dollars_in_its_name_is_no_formula(record):
 
 def lines(axis):
     return {container.get_label(): container.lines[0].get_xydata().tolist() for container in axis.containers}
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_names_that_would_be_code_are_drawn_as_they_stand(record, draw, tmp_path):
+    runs = [record(), record(paper.WINNER), record(paper.WINNER, seed=1)]
+    for run in runs:
+        run["data"]["name"], run["config"]["model"] = "<script>$\\frac{$", "<script>$\\input{/etc/passwd}$"
+    save_figure(draw(as_frame(runs)), tmp_path / "figures" / "figure.png")
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["figure.png"]
+    assert (tmp_path / "figures" / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_scores_by_rank_puts_published_and_measured_on_one_scale(frame):

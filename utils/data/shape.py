@@ -10,6 +10,7 @@ OTHER_NAMES = {
     "source": ("title", "url", "sursa", "sursă"),
 }  # fmt: skip
 NAMEABLE = (*COLUMNS, "answers")
+MOST_CHARACTERS = 50_000  # some 15,000 tokens: attention over more of them fills any machine this is made for
 MOST_EMPTY = 0.05  # of the rows: above it an empty answer is no slip, and the column is the wrong one
 
 
@@ -134,6 +135,10 @@ def _text(value, at: str) -> str:
         return str(int(value)) if value == int(value) else repr(float(value))  # a year that was read as 1850.0
     if not isinstance(value, str):
         raise ValueError(f"{at} is {value!r:.100}; expected a text: name another column by columns.")
+    if len(value) > MOST_CHARACTERS:
+        raise ValueError(
+            f"{at} has {len(value):,} characters; expected at most {MOST_CHARACTERS:,}: shorten it or take the row out."
+        )
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError(f"{at} holds half a character ({value!a:.100}); expected whole ones, so mend the row.")
     return value.strip()

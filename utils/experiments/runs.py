@@ -1,7 +1,5 @@
 """Settings and rows in, records out: one run, and a sweep that keeps one base model and skips what is finished."""
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -15,12 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallba
 
 from utils.config import RunConfig
 from utils.data.rows import draw_examples, fingerprint
+from utils.disk import check_writable, clear_leftovers
 from utils.environment import Environment
 from utils.experiments.generation import generate_answers
 from utils.experiments.record import about_run, build_record
 from utils.experiments.training import TrainingResult, fine_tune, training_arguments
 from utils.models.access import describe_model
-from utils.models.adapter import add_lora, remove_lora
+from utils.models.adapter import add_lora, has_adapter, remove_lora, save_adapter
 from utils.models.base import held_base
 from utils.models.cpu import can_compile
 from utils.paper import TABLE_4_EXAMPLE
@@ -48,7 +47,6 @@ def run(
     """
     if model is None:
         model, tokenizer = held_base(config.model, environment)
-    check_writable(environment.runs)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     adapted = model
@@ -56,6 +54,9 @@ def run(
         trained = TrainingResult()
         if not config.is_base:
             adapted = add_lora(model, config)
+        weights = sum(p.nbytes for name, p in adapted.named_parameters() if "lora_" in name)
+        check_writable(environment.runs, weights + 2**20)  # and a record
+        if not config.is_base:
             arguments = training_arguments(config, environment)
             trained = fine_tune(adapted, tokenizer, data["train"], config, arguments, callbacks, compiled)
         return record_run(config, data, environment, adapted, tokenizer, trained)
@@ -100,20 +101,6 @@ def record_run(
     return record
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write an adapter as PEFT's checkpoint; the folder appears whole, in the place of what was there.
-
-    Example: save_adapter(model, adapter_folder(runs, run_id, identity))
-    """
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
-    try:
-        model.save_pretrained(unfinished, save_embedding_layers=False)  # LoRA leaves them as they are
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 def sweep(
     configs: Iterable[RunConfig],
     data: DatasetDict,
@@ -139,6 +126,8 @@ def sweep(
         raise ValueError("The sweep is empty: expected at least one configuration.")
     if len({config.model for config in configs}) > 1:
         raise ValueError("A sweep compares configurations of one model; found several models in it.")
+    if left := clear_leftovers(environment.runs):
+        say(f"Cleared away what killed runs left half written: {', '.join(left)}")
     done = {c: found for c in dict.fromkeys(configs) if (found := finished_record(c, data, environment))}
     if done:
         say(f"{len(done)} of {len(set(configs))} runs are finished and are read: " + ", ".join(c.run_id for c in done))
@@ -166,7 +155,7 @@ def sweep(
 
 
 def finished_record(config: RunConfig, data: DatasetDict, environment: Environment) -> dict | None:
-    """Return the record of this very work where there is one, else None.
+    """Return the record of this very work where there is one and, beside it, its adapter; else None.
 
     Example: finished_record(config, data, environment) is None -> True before the first run
     """
@@ -175,7 +164,10 @@ def finished_record(config: RunConfig, data: DatasetDict, environment: Environme
         record = read_record(path) if path.exists() else {}
     except ValueError:
         return None  # a damaged file: the run is done again, and takes its place
-    return record if record.get("status") == "finished" else None
+    if record.get("status") != "finished":
+        return None
+    folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
+    return record if config.is_base or has_adapter(folder) else None  # Drive may lose what was written last
 
 
 def scores(record: dict) -> str:
@@ -188,23 +180,6 @@ def scores(record: dict) -> str:
     if prompts.get("over_limit"):
         said += f", {prompts['over_limit']} prompts over {prompts['limit']} tokens"
     return said + (f", {skipped} steps skipped by gradient scaling" if skipped else "")
-
-
-def check_writable(folder: Path) -> None:
-    """Raise an OSError that says what to do where nothing can be written to a folder: before training, not after it.
-
-    Example: check_writable(detect("smoke").runs)
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}.probe"
-        probe.write_bytes(bytes(1024))
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"Nothing can be written to {folder} ({error.strerror}), where the run would be recorded. Free some space, or "
-            "choose another folder with the environment variable RUNS."
-        ) from None
 
 
 def _path(config: RunConfig, data: DatasetDict, environment: Environment) -> Path:

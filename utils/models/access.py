@@ -1,6 +1,7 @@
 """A model's name in; where it comes from, its revision, what it costs to fetch and whether this user may, out."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,10 @@ def describe_model(name: str) -> dict[str, str | None]:
     source = source_of(name)
     if source.kind == "folder":
         return {"id": name, "revision": _folder_checksum(Path(name))}
-    if source.kind == "hub" and source.revision is None:
-        told = _told_by_hub(source.location)
-        return {"id": source.location, "revision": told.sha if told else _cached_commit(source.location)}
+    if source.kind == "hub":  # a branch or a tag moves, so the commit behind it is kept
+        told = _told_by_hub(source.location, source.revision)
+        known = told.sha if told else _cached_commit(source.location, source.revision)
+        return {"id": source.location, "revision": known or source.revision}
     return {"id": source.location, "revision": source.revision}
 
 
@@ -51,9 +53,9 @@ def describe_download(name: str) -> str:
     source = source_of(name)
     if source.kind != "hub":
         return f"{name} needs no download."
-    if _cached_commit(source.location):
+    if _cached_commit(source.location, source.revision):
         return f"{source.location} is in the cache."
-    told = _told_by_hub(source.location)
+    told = _told_by_hub(source.location, source.revision)
     files = [file for file in told.siblings if file.rfilename.endswith((".safetensors", ".json"))] if told else []
     size = sum(file.size or 0 for file in files) / 1e9
     return f"Loading fetches {source.location}: {f'{size:.1f} GB' if size else 'the Hub does not say how large it is'}."
@@ -69,12 +71,12 @@ def source_of(name: str) -> ModelSource:
     if (Path(name) / "config.json").exists():
         return ModelSource("folder", name)
     repository, _, revision = name.partition("@")
-    if repository.count("/") == 1 and not repository.startswith((".", "/")):
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository) and ".." not in name:
         return ModelSource("hub", repository, revision or None)
     raise ValueError(f"Unknown model {name!r}; expected one of {list(MODELS)}, a folder, or a Hub id 'owner/model'.")
 
 
-def check_access(repository: str) -> None:
+def check_access(repository: str, revision: str | None = None) -> None:
     """Raise an error that says what to click where a Hub model cannot be had; return at once where it can.
 
     The token is taken the way huggingface_hub takes it (the environment's HF_TOKEN, a Colab secret of that name, a
@@ -83,7 +85,7 @@ def check_access(repository: str) -> None:
     """
     endpoint = huggingface_hub.constants.ENDPOINT
     if not hub_reachable():
-        if _cached_commit(repository):
+        if _cached_commit(repository, revision):
             return
         raise ConnectionError(
             f"No network: the Hub, which holds {repository}, cannot be reached, and no copy is in the cache. Check the "
@@ -110,15 +112,16 @@ def check_access(repository: str) -> None:
         raise ConnectionError(said) from None
 
 
-def _told_by_hub(repository: str) -> huggingface_hub.ModelInfo | None:
+def _told_by_hub(repository: str, revision: str | None = None) -> huggingface_hub.ModelInfo | None:
     try:
-        return HfApi().model_info(repository, files_metadata=True, timeout=10) if hub_reachable() else None
+        api = HfApi() if hub_reachable() else None
+        return api and api.model_info(repository, revision=revision, files_metadata=True, timeout=10)
     except Exception:  # whatever keeps the Hub from telling it, loading will meet it and say it better
         return None
 
 
-def _cached_commit(repository: str) -> str | None:
-    config = huggingface_hub.try_to_load_from_cache(repository, "config.json")
+def _cached_commit(repository: str, revision: str | None = None) -> str | None:
+    config = huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision)
     return Path(config).parent.name if isinstance(config, str) else None
 
 

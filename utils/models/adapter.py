@@ -1,11 +1,15 @@
 """The LoRA adapter that goes on top of a frozen base model: its settings, adding it, taking it off, counting it."""
 
+from pathlib import Path
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from utils.config import MODULE_LETTERS, RunConfig
+from utils.disk import whole
 
 LLAMA_3B = dict(
     vocab_size=128256, hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, num_attention_heads=24,
@@ -52,7 +56,11 @@ def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:
             "(TARGET_MODULES in a notebook), or another model."
         )
     torch.manual_seed(config.seed)
-    return get_peft_model(model, lora_config(config))
+    try:
+        return get_peft_model(model, lora_config(config))
+    except BaseException:  # an interrupt in the middle would leave half an adapter on the base
+        remove_lora(model)
+        raise
 
 
 def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
@@ -68,6 +76,30 @@ def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
     base.requires_grad_(False)
     vars(base).pop("peft_config", None)  # else PEFT warns of a second adapter
     return base.eval()  # a run that broke off leaves it in training mode
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write an adapter as PEFT's checkpoint; the folder appears whole, in the place of what was there.
+
+    Example: save_adapter(model, adapter_folder(runs, run_id, identity))
+    """
+    with whole(folder) as unfinished:
+        try:
+            model.save_pretrained(unfinished, save_embedding_layers=False)  # LoRA leaves them as they are
+        except SafetensorError as error:  # what the library makes of a full disk
+            raise OSError(str(error)) from None
+
+
+def has_adapter(folder: Path) -> bool:
+    """Return whether a folder holds an adapter whose weights are all there.
+
+    Example: has_adapter(adapter_folder(runs, run_id, identity)) -> True
+    """
+    try:
+        with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+            return bool(weights.keys()) and (folder / "adapter_config.json").exists()
+    except (OSError, SafetensorError):
+        return False
 
 
 def llama_3b_on_meta() -> PreTrainedModel:

@@ -118,7 +118,7 @@ def _from_pretrained(auto_class, name: str, **arguments):
     source, bars = source_of(name), transformers.utils.logging.is_progress_bar_enabled()
     place = str(gemma_folder()) if source.kind == "package" else source.location
     if source.kind == "hub":
-        check_access(place)
+        check_access(place, source.revision)
         arguments |= {"revision": source.revision or "main", "local_files_only": not hub_reachable()}
     else:
         arguments["local_files_only"] = True

