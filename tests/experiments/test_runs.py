@@ -1,7 +1,9 @@
 import dataclasses
+import math
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint, load_qa
@@ -190,3 +192,29 @@ def test_a_model_without_its_adapter_is_never_recorded_as_the_run(tmp_path, envi
     with pytest.raises(ValueError, match="is the base model, and this one carries an adapter"):
         record_run(config.base(), data, there, add_lora(base, config), tokenizer, TrainingResult())
     assert finished_record(config, data, there)["model"]["trainable"] == done["model"]["trainable"] > 0
+
+
+class Overflow(TrainerCallback):
+    """Makes the adapter's gradients of the first steps infinite, as too large a scale does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_begin(self, args, state, control, model, **kwargs):
+        first = next(p for p in model.parameters() if p.requires_grad)
+        first.register_hook(lambda g: g * math.inf if state.global_step < self.steps else g)
+
+
+def test_steps_that_gradient_scaling_skips_are_counted_and_too_many_fail_the_run(
+    tmp_path, environment, data, gradient_scaling
+):
+    there = dataclasses.replace(environment, dtype="float16", runs=tmp_path)
+    config = RunConfig("tiny-llama", rank=2, max_new_tokens=2)
+    record = run(config, data, there, callbacks=[Overflow(1)])
+    assert record["skipped_steps"] == 1
+    assert scores(record).endswith(", 1 steps skipped by gradient scaling")
+    rates = [entry["learning_rate"] for entry in record["training"]]
+    assert rates[:3] == pytest.approx([1e-4, 1e-4, 1e-4 * 8 / 9])  # the schedule waits for the step that was left out
+    with pytest.raises(FloatingPointError, match="skipped 3 of 9 optimizer steps"):
+        run(config, data, there, callbacks=[Overflow(3)])
+    assert finished_record(config, data, there) is None
