@@ -160,3 +160,18 @@ def test_every_cell_of_02_run_twice_does_the_same_as_once(tmp_path, monkeypatch)
     assert len(list((tmp_path / "smoke" / "records").glob("*.json"))) == 2  # the base model's and the run's
     record = json.loads(next((tmp_path / "smoke" / "records").glob("r2-*.json")).read_text())
     assert [entry["step"] for entry in record["training"]] == list(range(1, 10))  # trained once, three epochs of three
+
+
+@pytest.mark.long
+def test_the_series_runs_in_four_bits(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROFILE", "smoke")
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    for path in PATHS:
+        notebook = nbformat.read(path, as_version=4)
+        settings = next(cell for cell in notebook.cells if 'QUANTIZATION = "none"' in cell.source)
+        settings.source = settings.source.replace('QUANTIZATION = "none"', 'QUANTIZATION = "nf4"')
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    records = [json.loads(path.read_text()) for path in (tmp_path / "smoke" / "records").glob("*.json")]
+    assert len(records) == 12
+    assert {(r["status"], r["environment"]["quantization"]) for r in records} == {("finished", "nf4")}

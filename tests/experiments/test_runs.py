@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import AutoModelForCausalLM, Phi3Config, TrainerCallback
 
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint, load_qa
@@ -182,6 +182,23 @@ def test_a_sweep_says_what_it_cannot_do(data, environment):
         sweep([], data, environment)
     with pytest.raises(ValueError, match="one model"):
         sweep([RunConfig("tiny-llama"), RunConfig("gemma-3-270m")], data, environment)
+
+
+def test_projections_that_a_model_lacks_are_said_before_its_base_answers(
+    tmp_path, environment, data, tokenizer, monkeypatch
+):
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    small = Phi3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+        **special,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(small).save_pretrained(tmp_path / "phi")
+    tokenizer.save_pretrained(tmp_path / "phi")
+    monkeypatch.setattr(runs, "generate_answers", None)
+    config = RunConfig(str(tmp_path / "phi"))
+    with pytest.raises(ValueError, match="fused in gate_up_proj, qkv_proj"):
+        sweep([config.base(), config], data, dataclasses.replace(environment, runs=tmp_path))
+    release_base()
 
 
 def test_a_model_without_its_adapter_is_never_recorded_as_the_run(tmp_path, environment, data, base, tokenizer):

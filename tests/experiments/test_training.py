@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from tokenizers import processors
 from torch.profiler import ProfilerActivity, profile
 from transformers import (
     AutoModelForCausalLM,
@@ -50,6 +51,24 @@ def test_the_loss_is_on_the_answer_and_its_end_token(name, data):
 def test_loss_on_text_learns_everything_but_the_bos(data, tokenizer):
     tokens = tokenize_row(data["train"][0], tokenizer, RunConfig("tiny-llama", loss_on="text"))
     assert tokens["labels"] == [IGNORED, *tokens["input_ids"][1:]]
+
+
+def test_a_tokenizer_without_a_bos_token_works(base, data):
+    tokenizer = load_tokenizer("tiny-llama")
+    tokenizer.bos_token, tokenizer.backend_tokenizer.post_processor = None, processors.ByteLevel(trim_offsets=False)
+    with_bos, rows = load_tokenizer("tiny-llama"), data["train"].select(range(4))
+    for row in rows:
+        expected = tokenize_row(row, with_bos, CONFIG)
+        tokens = tokenize_row(row, tokenizer, CONFIG)
+        assert tokens["input_ids"] == expected["input_ids"][1:]
+        assert tokens["labels"] == expected["labels"][1:]
+        assert (
+            tokenize_row(row, tokenizer, dataclasses.replace(CONFIG, loss_on="text"))["labels"] == tokens["input_ids"]
+        )
+    config = RunConfig("tiny-llama", epochs=1, max_new_tokens=2)
+    model = add_lora(base, config)
+    assert len(fine_tune(model, tokenizer, rows, config).loss) == 1
+    assert len(generate_answers(model, tokenizer, data["test"], config)) == 6
 
 
 def batch_of(rows, tokenizer, config):
