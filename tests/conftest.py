@@ -48,6 +48,26 @@ def base(environment):
     return load_base("tiny-llama", environment)
 
 
+@pytest.fixture
+def gradient_scaling(monkeypatch):
+    """float16 as a GPU trains it, on the CPU: accelerate binds model.forward to autocast, and GradScaler scales."""
+    from accelerate import Accelerator
+
+    from utils.experiments import runs
+
+    prepared, arguments = Accelerator.__init__, runs.training_arguments
+
+    def with_scaler(self, *positional, **named):
+        prepared(self, *positional, **named)
+        assert self.state.mixed_precision == "fp16"
+        self.native_amp, self.scaler = True, torch.amp.GradScaler("cpu", init_scale=scale[0])
+
+    scale = [2.0**16]  # torch's own first scale; a test may ask for another
+    monkeypatch.setattr(Accelerator, "__init__", with_scaler)
+    monkeypatch.setattr(runs, "training_arguments", lambda *a: dataclasses.replace(arguments(*a), fp16=True))
+    return scale
+
+
 @pytest.fixture(scope="session")
 def grid():
     from utils.config import RunConfig

@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.metrics import FAILURES, NORMS, contains, exact_match, failure_kind, normalize, score, token_f1
@@ -178,10 +178,22 @@ def test_contains():
     assert contains(None, "pleșuv") == 0.0
 
 
-@given(st.integers(0, 10**7), st.integers(0, 10**7))
-def test_numbers_are_the_same_where_their_values_are(a, b):
-    romanian = f"{a:,}".replace(",", ".")
-    assert exact_match(romanian, str(b), "ro") == float(a == b)
+WHOLE = st.integers(0, 3) | st.integers(0, 10**7)
+NUMBERS = st.tuples(st.booleans(), WHOLE, st.sampled_from(["", "5", "25", "125"]))  # minus, whole, decimals
+
+
+def romanian(number, thousands):
+    minus, whole, decimals = number
+    written = f"{whole:,}".replace(",", ".") if thousands else str(whole)
+    return "−" * minus + written + "," * bool(decimals) + decimals
+
+
+@settings(max_examples=1000)
+@given(NUMBERS, NUMBERS, st.booleans(), st.booleans(), st.sampled_from(["", " km", " %"]))
+def test_numbers_are_the_same_where_they_are_the_same_however_they_are_written(a, b, one, other, unit):
+    said, expected = romanian(a, one) + unit, romanian(b, other) + unit
+    assert exact_match(said, expected, "ro") == float(a == b)
+    assert exact_match(said, romanian(a, other) + unit, "ro") == 1.0
 
 
 @given(st.text(max_size=40))

@@ -173,13 +173,33 @@ def test_every_cell_of_02_run_twice_does_the_same_as_once(tmp_path, monkeypatch)
     notebook = nbformat.read(PATHS[2], as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     # A list is filled and a model is trained in these cells: what they did the second time shows in what they print.
-    notebook.cells = [nbformat.v4.new_code_cell(cell.source) for cell in cells for _ in range(2)]
+    # After the last cell the training cell is run once more, and what follows it: by then the panel has had the base.
+    trains = next(i for i, cell in enumerate(cells) if "result = fine_tune(" in cell.source)
+    order = [cell for cell in cells for _ in range(2)] + cells[trains:]
+    notebook.cells = [nbformat.v4.new_code_cell(cell.source) for cell in order]
     resources = {"metadata": {"path": str(ROOT / "notebooks")}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     printed = ["".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout") for cell in notebook.cells]
-    for first, second in zip(printed[::2], printed[1::2], strict=True):
+    twice, later = printed[: 2 * len(cells)], printed[2 * len(cells) :]
+    pairs = [*zip(twice[::2], twice[1::2], strict=True), *zip(twice[1::2][trains:], later, strict=True)]
+    for first, second in pairs:
         timeless = [re.sub(r"[\d.]+ (s|rows/s)", "", text) for text in (first, second)]
         assert timeless[0] == timeless[1]
     assert len(list((tmp_path / "smoke" / "records").glob("*.json"))) == 2  # the base model's and the run's
     record = json.loads(next((tmp_path / "smoke" / "records").glob("r2-*.json")).read_text())
     assert [entry["step"] for entry in record["training"]] == list(range(1, 10))  # trained once, three epochs of three
+
+
+@pytest.mark.long
+def test_the_series_runs_in_four_bits(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROFILE", "smoke")
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    for path in PATHS:
+        notebook = nbformat.read(path, as_version=4)
+        settings = next(cell for cell in notebook.cells if 'QUANTIZATION = "none"' in cell.source)
+        settings.source = settings.source.replace('QUANTIZATION = "none"', 'QUANTIZATION = "nf4"')
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    records = [json.loads(path.read_text()) for path in (tmp_path / "smoke" / "records").glob("*.json")]
+    assert len(records) == 12
+    assert {(r["status"], r["environment"]["quantization"]) for r in records} == {("finished", "nf4")}

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.prompt import build_completion, build_prompt, extract_answer
@@ -62,3 +62,17 @@ def test_extraction_undoes_completion(answer):
 def test_extraction_finds_the_answer_in_an_echoed_prompt(text, question, answer, rest, language):
     echoed = build_prompt(text, question, language) + build_completion(answer) + "\n" + rest
     assert extract_answer(echoed) == answer.strip()
+
+
+WRITTEN = st.lists(
+    st.sampled_from(["Context:", "Question:", "Answer:", "Întrebare:", "Răspuns:", " ", "\n", "\r", "\u2028", "ceva"])
+    | LINES
+).map("".join)
+
+
+@settings(max_examples=1000)
+@given(WRITTEN)
+def test_whatever_a_model_writes_is_an_answer_of_one_line_or_none(generation):
+    answer = extract_answer(generation)
+    assert answer is None or (answer and answer == answer.strip() and not set(answer) & set("\r\n"))
+    assert answer is None or answer in generation

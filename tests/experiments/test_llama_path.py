@@ -63,8 +63,10 @@ def test_a_row_in_llama_3_tokens(checkpoint, data):
     ],
 )
 def test_load_adapt_train_answer_score_record(
-    checkpoint, data, environment, tmp_path, monkeypatch, dtype, quantization
+    checkpoint, data, environment, tmp_path, monkeypatch, request, dtype, quantization
 ):
+    if dtype == "float16":
+        request.getfixturevalue("gradient_scaling")
     secret = "hf_" + "secret" * 5
     monkeypatch.setenv("HF_TOKEN", secret)
     there = dataclasses.replace(environment, dtype=dtype, quantization=quantization, runs=tmp_path)
@@ -81,6 +83,7 @@ def test_load_adapt_train_answer_score_record(
     assert len(record["training"]) == 3  # 12 rows, batch 4, one epoch
     assert all(torch.isfinite(torch.tensor(entry["loss"])) for entry in record["training"])
     assert record["metrics"]["n"] == 6
+    assert record["skipped_steps"] == 0
     assert record["environment"]["quantization"] == quantization
     assert finished_record(config, data, there) is not None
     other = dataclasses.replace(there, dtype="float32" if dtype == "float16" else "float16")

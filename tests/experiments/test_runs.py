@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import resource
 import shutil
 import signal
@@ -10,7 +11,7 @@ import peft
 import pytest
 import torch
 from peft.tuners.lora import LoraModel
-from transformers import TrainerCallback
+from transformers import AutoModelForCausalLM, Phi3Config, TrainerCallback
 
 from utils import disk
 from utils.config import PROFILES, RunConfig
@@ -300,6 +301,23 @@ def test_a_sweep_says_what_it_cannot_do(data, environment):
         sweep([RunConfig("tiny-llama"), RunConfig("gemma-3-270m")], data, environment)
 
 
+def test_projections_that_a_model_lacks_are_said_before_its_base_answers(
+    tmp_path, environment, data, tokenizer, monkeypatch
+):
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    small = Phi3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+        **special,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(small).save_pretrained(tmp_path / "phi")
+    tokenizer.save_pretrained(tmp_path / "phi")
+    monkeypatch.setattr(runs, "generate_answers", None)
+    config = RunConfig(str(tmp_path / "phi"))
+    with pytest.raises(ValueError, match="fused in gate_up_proj, qkv_proj"):
+        sweep([config.base(), config], data, dataclasses.replace(environment, runs=tmp_path))
+    release_base()
+
+
 def test_a_model_without_its_adapter_is_never_recorded_as_the_run(tmp_path, environment, data, base, tokenizer):
     there, config = dataclasses.replace(environment, runs=tmp_path), RunConfig("tiny-llama", epochs=1, max_new_tokens=2)
     done = run(config, data, there, base, tokenizer)
@@ -308,3 +326,29 @@ def test_a_model_without_its_adapter_is_never_recorded_as_the_run(tmp_path, envi
     with pytest.raises(ValueError, match="is the base model, and this one carries an adapter"):
         record_run(config.base(), data, there, add_lora(base, config), tokenizer, TrainingResult())
     assert finished_record(config, data, there)["model"]["trainable"] == done["model"]["trainable"] > 0
+
+
+class Overflow(TrainerCallback):
+    """Makes the adapter's gradients of the first steps infinite, as too large a scale does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_begin(self, args, state, control, model, **kwargs):
+        first = next(p for p in model.parameters() if p.requires_grad)
+        first.register_hook(lambda g: g * math.inf if state.global_step < self.steps else g)
+
+
+def test_steps_that_gradient_scaling_skips_are_counted_and_too_many_fail_the_run(
+    tmp_path, environment, data, gradient_scaling
+):
+    there = dataclasses.replace(environment, dtype="float16", runs=tmp_path)
+    config = RunConfig("tiny-llama", rank=2, max_new_tokens=2)
+    record = run(config, data, there, callbacks=[Overflow(1)])
+    assert record["skipped_steps"] == 1
+    assert scores(record).endswith(", 1 steps skipped by gradient scaling")
+    rates = [entry["learning_rate"] for entry in record["training"]]
+    assert rates[:3] == pytest.approx([1e-4, 1e-4, 1e-4 * 8 / 9])  # the schedule waits for the step that was left out
+    with pytest.raises(FloatingPointError, match="skipped 3 of 9 optimizer steps"):
+        run(config, data, there, callbacks=[Overflow(3)])
+    assert finished_record(config, data, there) is None

@@ -2,13 +2,18 @@ import dataclasses
 import gc
 import json
 import pickle
+import sys
+import types
 import weakref
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from IPython.core.interactiveshell import InteractiveShell
 from transformers.utils import logging
 
 from utils.config import RunConfig
+from utils.experiments import sweep
 from utils.models import (
     add_lora,
     held_base,
@@ -19,6 +24,7 @@ from utils.models import (
     remove_lora,
     trainable_parameters,
 )
+from utils.models import base as base_module
 from utils.models.access import describe_model, source_of
 from utils.paper import BASE_PARAMETERS, TABLE_3, TOTAL_PARAMETERS_RANK_32
 
@@ -150,6 +156,41 @@ def test_one_base_model_is_held_and_another_takes_its_place(environment):
     add_lora(other, RunConfig("tiny-llama"))  # as an interrupted run may leave it
     fresh, _ = held_base("tiny-llama", dataclasses.replace(environment, dtype="bfloat16"))
     assert not any("lora_" in name for name, _ in fresh.named_modules())
+    release_base()
+
+
+@pytest.mark.parametrize(("dtype", "other"), [("float32", "bfloat16"), ("float16", "float32")])
+def test_an_interrupted_cells_model_is_gone_before_another_is_loaded(
+    environment, data, tmp_path, monkeypatch, request, dtype, other
+):
+    """IPython keeps the error of the cell, with the frames of its sweep; accelerate's float16 leaves a cycle as well."""
+    if dtype == "float16":
+        request.getfixturevalue("gradient_scaling")
+    config, there = RunConfig("tiny-llama", epochs=1, max_new_tokens=2), dataclasses.replace(environment, runs=tmp_path)
+    seen, loaded, load = [], [], base_module.load_base
+
+    def interrupted(optimizer, closure=None):
+        raise KeyboardInterrupt
+
+    def watched(name, where):
+        loaded.append([one() is None for one in seen])
+        model = load(name, where)
+        seen.append(weakref.ref(model))
+        return model
+
+    release_base()
+    monkeypatch.setattr(base_module, "load_base", watched)
+    space = {"sweep": sweep, "config": config, "data": data, "environment": dataclasses.replace(there, dtype=dtype)}
+    shell = InteractiveShell(ipython_dir=str(tmp_path), user_module=types.ModuleType("notebook"), user_ns=space)
+    with monkeypatch.context() as patch:
+        patch.setattr(AcceleratedOptimizer, "step", interrupted)
+        result = shell.run_cell("records = sweep([config], data, environment)")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert sys.last_value is result.error_in_exec
+    assert seen[0]() is not None
+    shell.user_ns["environment"] = dataclasses.replace(there, dtype=other)
+    assert shell.run_cell("records = sweep([config], data, environment)").success
+    assert loaded == [[], [True]]
     release_base()
 
 

@@ -72,13 +72,14 @@ def test_gemma_is_converted_once_and_loads_whole(environment, monkeypatch):
     assert (folder / "model.safetensors").stat().st_size == pytest.approx(2 * 268_098_176, rel=0.001)  # two bytes each
 
 
-def test_gemmas_tokenizer_has_one_bos_its_own_padding_and_34_stops():
+def test_gemmas_tokenizer_has_one_bos_its_own_padding_and_33_stops():
     tokenizer = load_tokenizer("gemma-3-270m")
     ids = tokenizer("Context: ș").input_ids
     assert ids[0] == tokenizer.bos_token_id
     assert ids.count(tokenizer.bos_token_id) == 1
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     stops = stop_ids(tokenizer)
+    assert len(stops) == 33  # 32 tokens with a newline, and the end token
     assert tokenizer.eos_token_id in stops
     assert all("\n" in tokenizer.decode([i]) for i in stops if i != tokenizer.eos_token_id)
     assert tokenizer("a\nb").input_ids[2] in stops
@@ -86,6 +87,7 @@ def test_gemmas_tokenizer_has_one_bos_its_own_padding_and_34_stops():
 
 def test_the_llama_3_tokenizer_is_the_real_one():
     tokenizer = llama3_tokenizer()
+    assert len(stop_ids(tokenizer)) == 2256  # 2,255 tokens with a newline, and the end token
     assert len(tokenizer) == 128_256
     assert tokenizer("Hello world").input_ids == [128000, 9906, 1917]  # as published for Llama 3
     assert tokenizer.convert_tokens_to_ids(["<|end_of_text|>", "<|finetune_right_pad_id|>", "<|eot_id|>"]) == [

@@ -19,7 +19,7 @@ from utils.experiments.generation import generate_answers
 from utils.experiments.record import about_run, build_record
 from utils.experiments.training import TrainingResult, fine_tune, training_arguments
 from utils.models.access import describe_model
-from utils.models.adapter import add_lora, has_adapter, remove_lora, save_adapter
+from utils.models.adapter import add_lora, check_modules, has_adapter, remove_lora, save_adapter
 from utils.models.base import held_base
 from utils.models.cpu import can_compile
 from utils.paper import TABLE_4_EXAMPLE
@@ -139,6 +139,9 @@ def sweep(
     if not waiting:
         return [done[config] for config in configs]
     model, tokenizer = held_base(waiting[0].model, environment)
+    for config in waiting:
+        if not config.is_base:
+            check_modules(model, config)  # before anything long, and the base model's answers are
     rows = sum(len(data["train"]) * config.epochs for config in waiting if not config.is_base)
     compiled = rows >= COMPILE_ROWS and model.num_parameters() > COMPILE_PARAMETERS and can_compile(environment.device)
     for config in (bar := tqdm(waiting, desc="runs", unit="run")):

@@ -39,13 +39,26 @@ def lora_config(config: RunConfig) -> LoraConfig:
 def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     """Return the model with a fresh adapter, seeded by config.seed; only the adapter's A and B can be trained.
 
-    B starts at zero, so the model answers exactly as the base does until it is trained. Projections that the model lacks
-    are a ValueError that names its own linear layers to choose from.
+    B starts at zero, so the model answers exactly as the base does until it is trained.
     Example: add_lora(llama_3b_on_meta(), RunConfig(model="x", rank=2)).get_nb_trainable_parameters() -> (573440, 3213323264)
     """
     if any("lora_" in name for name, _ in model.named_parameters()):
         # get_peft_model on a model that was adapted before silently keeps the old target modules.
         raise ValueError("This model already carries an adapter; call remove_lora on it before adding another.")
+    check_modules(model, config)
+    torch.manual_seed(config.seed)
+    try:
+        return get_peft_model(model, lora_config(config))
+    except BaseException:  # an interrupt in the middle would leave half an adapter on the base
+        remove_lora(model)
+        raise
+
+
+def check_modules(model: PreTrainedModel, config: RunConfig) -> None:
+    """Raise a ValueError that names the projections a model lacks, and its own linear layers to choose from.
+
+    Example: check_modules(phi, RunConfig("phi", target_modules=("q",))) names "qkv_proj"
+    """
     linear = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     if missing := [letter for letter in config.target_modules if MODULE_LETTERS[letter] not in linear]:
         fused = sorted(linear & {"qkv_proj", "gate_up_proj", "c_attn", "query_key_value"})
@@ -55,12 +68,6 @@ def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:
             f"{', '.join(sorted(linear - {'lm_head'}))}.{why if fused else ''} Choose other target_modules "
             "(TARGET_MODULES in a notebook), or another model."
         )
-    torch.manual_seed(config.seed)
-    try:
-        return get_peft_model(model, lora_config(config))
-    except BaseException:  # an interrupt in the middle would leave half an adapter on the base
-        remove_lora(model)
-        raise
 
 
 def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:

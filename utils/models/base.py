@@ -1,7 +1,9 @@
 """A base model's name in, the frozen model and its tokenizer out; one model in memory at a time."""
 
 import gc
+import sys
 import tempfile
+import traceback
 
 import torch
 import transformers
@@ -24,6 +26,7 @@ def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, Pre
     Example: held_base("tiny-llama", detect("smoke"))[0] is held_base("tiny-llama", detect("smoke"))[0] -> True
     """
     key = name, environment.device, environment.format_for(name)[0], environment.quantization
+    _let_frames_go()
     if key not in _held:
         release_base()
         tokenizer = load_tokenizer(name)
@@ -33,11 +36,12 @@ def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, Pre
 
 
 def release_base() -> None:
-    """Let the held model go, collect what refers to itself, and empty the GPU's cache.
+    """Let the held model go, with the frames of the last error and what refers to itself, and empty the GPU's cache.
 
     Example: release_base(); len(gc.garbage) -> 0
     """
     _held.clear()
+    _let_frames_go()
     gc.collect()  # under float16 accelerate leaves a cycle through model.forward
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -112,6 +116,16 @@ def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
     Example: load_llama3_tokenizer().pad_token -> "<|finetune_right_pad_id|>"
     """
     return llama3_tokenizer() or load_tokenizer("llama-3.2-3b")
+
+
+def _let_frames_go() -> None:
+    # IPython keeps the error of an interrupted cell, and that its frames: the model, its adapter, a step's activations.
+    error = getattr(sys, "last_value", None)
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            len(frame.f_locals)  # up to Python 3.12 the shown traceback left a copy; it is only emptied by being read
+        error = error.__cause__ or error.__context__
 
 
 def _from_pretrained(auto_class, name: str, **arguments):
