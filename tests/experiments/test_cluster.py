@@ -86,7 +86,7 @@ def test_a_killed_worker_is_replaced_and_the_records_are_the_plain_sweeps(
     records = sweep(RUNS, deadly(data, tmp_path, 1), there, cluster=address, say=said.append)
     assert (tmp_path / "0").exists()  # one worker died
     assert said[1] == f"1 of 3 runs are finished and are read: {RUNS[0].run_id}"
-    assert [line for line in said if "try 1 of 2: its worker died in mid-run." in line] == [said[2]]
+    assert sum(line.endswith("try 1 of 2: its worker died in mid-run.") for line in said[2:]) == 1
     assert len(said) == 5  # and the two runs, each once
     assert records[0]["timing"] == first[0]["timing"]  # read, not run
     assert_same(records, plain)
@@ -126,7 +126,7 @@ def test_a_ray_of_its_own_runs_on_this_machine(tmp_path, environment, data, plai
     assert not ray.is_initialized()
 
 
-def test_a_wrong_address_or_a_base_that_cannot_be_loaded_is_said(tmp_path, environment, data):
+def test_a_wrong_address_is_said_at_once(tmp_path, environment, data):
     pytest.importorskip("ray")
     there = dataclasses.replace(environment, runs=tmp_path)
     for address in ("127.0.0.1:1", "nowhere"):
