@@ -71,7 +71,7 @@ def assert_same(records, expected):
 def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, environment, data, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     there = dataclasses.replace(environment, runs=tmp_path)
-    with pytest.raises(ImportError, match=r"^cluster needs Ray: run pip install .* -r requirements-cluster\.txt$"):
+    with pytest.raises(ImportError, match=r"^A cluster needs Ray: pip install .* -r requirements-cluster\.txt$"):
         sweep(RUNS, data, there, cluster="local")
     assert not list(tmp_path.iterdir())
 

@@ -95,6 +95,6 @@ def _connected(cluster: str) -> tuple:
         with chdir(ROOT):  # a worker imports from where its driver was when it connected
             return ray, ray.init(cluster, _node_ip_address=ip, **quiet)
     except ImportError:
-        raise ImportError("cluster needs Ray: run pip install -c constraints.txt -r requirements-cluster.txt") from None
+        raise ImportError("A cluster needs Ray: pip install -c constraints.txt -r requirements-cluster.txt") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise ConnectionError(f"No Ray at {cluster!r} ({error}); expected 'local' or host:port of a head.") from None
