@@ -6,7 +6,8 @@ import torch
 from transformers import TrainerControl
 
 from tests import gpu_check
-from tests.gpu_check import Clock, Parts, check, smoke, stale
+from tests.gpu_check import Case, Clock, Parts, check, smoke, stale, train
+from utils.config import RunConfig
 from utils.environment import ROOT
 from utils.models.embedded import tiny_llama_config, tiny_tokenizer
 
@@ -28,6 +29,7 @@ def entry(small, environment):
     return check(environment, tiny_llama_config(tiny_tokenizer()), broken, 600)
 
 
+@pytest.mark.long  # three number formats, each loaded and trained
 def test_every_part_is_measured_and_one_that_fails_says_so_while_the_rest_goes_on(entry, capsys):
     parts = json.loads(json.dumps(entry, allow_nan=False))["parts"]
     assert parts["smoke series"]["error"] == "RuntimeError: CUDA out of memory."
@@ -51,6 +53,19 @@ def test_a_part_is_left_out_where_too_little_time_is_left(capsys):
     parts.attempt("late", lambda seconds: pytest.fail("it began"))
     assert parts.done["late"]["skipped"].endswith(" s were left")
     assert capsys.readouterr().out.startswith("late, skipped ")
+
+
+def test_steps_that_gradient_scaling_skipped_are_measured_all_the_same(small, monkeypatch, environment, base):
+    def skips(adapted, tokenizer, rows, config, arguments, callbacks, compiled):
+        callbacks[0].steps = [9.0, 9.0, 0.5]
+        raise FloatingPointError("Gradient scaling skipped 2 of 3 optimizer steps.")
+
+    monkeypatch.setattr(gpu_check, "fine_tune", skips)
+    monkeypatch.setattr(gpu_check, "held_base", lambda name, environment: (base, None))
+    rows = [{"text": "Dunărea curge.", "question": "Ce curge?", "answer": "Dunărea"}] * 6
+    found = train(Case(environment, RunConfig("tiny-llama"), tiny_tokenizer(), rows, None), 2, False, {}, 60)
+    assert (found["rows_per_second"], found["warm_up_seconds"]) == (4.0, 18.0)  # 2 in 0.5 s, after two slow steps
+    assert "skipped 2 of 3" in found["warning"]
 
 
 @pytest.mark.parametrize(("seconds", "stops"), [(0, True), (600, False)])
