@@ -13,7 +13,6 @@ from statistics import mean, median
 import datasets
 import pandas as pd
 import torch
-from greenlet import getcurrent, greenlet
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
@@ -28,6 +27,11 @@ from utils.models.base import load_base, load_stock, load_tokenizer
 from utils.models.cpu import can_compile
 from utils.prompt import build_completion, build_prompt
 
+try:
+    import greenlet  # the trainers take turns by it; make bench installs it
+except ImportError:  # make gpu-check borrows from here what needs none
+    greenlet = None
+
 WARM_UP, STEPS = 3, 20  # the first steps allocate and compile; a median of fewer than 20 moves with the rows' lengths
 # Of a loss, at any step, for rounding: in float32 1e-5 was seen, in bfloat16 (8 bits, a mean over 25 answer tokens) 1.1 %.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.02, "float16": 0.02}
@@ -39,11 +43,11 @@ class Pause(TrainerCallback):
     """Stand still when all is ready and after each step (a greenlet: threads have OpenMP workers and a heap of their own)."""
 
     def on_train_begin(self, *args, **kwargs):
-        getcurrent().parent.switch(None)
+        greenlet.getcurrent().parent.switch(None)
 
     def on_log(self, *args, logs, **kwargs):
         if "loss" in logs:
-            getcurrent().parent.switch(logs["loss"])
+            greenlet.getcurrent().parent.switch(logs["loss"])
 
 
 def train_trl(case: Case, pause: Pause, **changes) -> dict:
@@ -104,7 +108,7 @@ def bench(environment: Environment, trainers: dict, steps: int = STEPS) -> dict:
     labels = [row["labels"] for row in case.tokenized]
     work = {"tokens": mean(map(len, labels)), "answer_tokens": mean(sum(n >= 0 for n in row) for row in labels)}
     work["flops"], ceiling = useful_flops(model, *work.values()), product_ceiling(model)
-    turns = {name: greenlet(partial(train, case, Pause())) for name, train in trainers.items()}
+    turns = {name: greenlet.greenlet(partial(train, case, Pause())) for name, train in trainers.items()}
     for turn in turns.values():
         turn.switch()  # to where its training begins
     runs = {name: {"trainer": name, "losses": [], "step_seconds": []} for name in trainers}

@@ -135,6 +135,19 @@ def test_colab_without_a_gpu_gets_the_embedded_model_and_keeps_torch_and_numpy(m
     assert asked == []
 
 
+def test_a_pip_that_fails_is_one_sentence_with_what_to_do(monkeypatch):
+    said = "WARNING: Retrying\nERROR: No matching distribution found for gguf>=0.17\n"
+    failed = type("Done", (), {"returncode": 1, "stderr": said})
+    monkeypatch.setattr(colab.subprocess, "run", lambda *args, **kwargs: failed)
+    monkeypatch.setattr(colab, "EMBEDDED", {"no_such_module": "gguf>=0.17"})
+    with pytest.raises(OSError) as raised:
+        colab.install_embedded()
+    assert str(raised.value) == (
+        "pip could not install gguf>=0.17: No matching distribution found for gguf>=0.17. Check the network, and run this "
+        "cell again."
+    )
+
+
 def pretend_colab(monkeypatch, installed):
     asked = []
     monkeypatch.setattr(colab, "in_colab", lambda: True)

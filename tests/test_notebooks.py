@@ -166,6 +166,27 @@ def test_a_repository_that_cannot_be_fetched_ends_in_one_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_without_the_packages_the_setup_cell_ends_in_one_sentence():
+    hidden = "import sys\nsys.modules['torch'] = sys.modules['pandas'] = None\n"
+    command = [sys.executable, "-c", hidden + code(PATHS[0])[0].source]
+    done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "ModuleNotFoundError: Not installed for this Python: torch, pandas. Run 'make lab'"
+    )
+
+
+@pytest.mark.long
+def test_05_without_any_records_shows_the_published_ones_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROFILE", "smoke")
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    notebook = nbformat.read(PATHS[5], as_version=4)
+    resources = {"metadata": {"path": str(ROOT / "notebooks")}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    assert "From figures/reference/demo, published with this repository, not yours. Runs: 12." in str(notebook)
+    assert list((tmp_path / "smoke" / "figures").glob("*.png"))
+
+
 @pytest.mark.long
 def test_every_cell_of_02_run_twice_does_the_same_as_once(tmp_path, monkeypatch):
     monkeypatch.setenv("PROFILE", "smoke")

@@ -100,6 +100,6 @@ def version(package: str) -> str | None:
 def _pip(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        what = ", ".join(a for a in arguments[1:] if not a.startswith("-"))
-        raise OSError(f"pip could not {arguments[0]} {what}: {last} Check the network, and run this cell again.")
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ").rstrip(".")
+        packages = ", ".join(a for a in arguments[1:] if not a.startswith(("-", "/")))  # options, and the file of one
+        raise OSError(f"pip could not {arguments[0]} {packages}: {last}. Check the network, and run this cell again.")

@@ -131,7 +131,7 @@ def _splits(source: str) -> dict[str, list]:
 
 
 def _read_hub(name: str) -> dict[str, list]:
-    advice = "Check the name and the network, or use source='bundled', which comes with this repository."
+    advice = "Check the name and the network, or use source='bundled' (DATASET in a notebook), which comes with this repository."
     if not hub_reachable():
         raise ConnectionError(f"The Hugging Face Hub, which holds {name}, cannot be reached. {advice}")
     try:

@@ -1,1 +1,1 @@
-"""A stand-in for Colab's own module: it makes in_colab() true, and its Drive is a folder."""
+"""A stand-in for Colab's own module: it makes in_colab() true; Drive is a folder, a secret an environment variable."""
