@@ -4,6 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 BENCH_INSTALLED := $(VENV)/bench-installed
+CLUSTER_INSTALLED := $(VENV)/cluster-installed
 COLAB ?= .venv-colab
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test test-long test-colab bench notebooks badges lab torture lint clean
@@ -26,7 +27,7 @@ reproduce: $(INSTALLED) ## run all notebooks (demo profile) and print tables 3 t
 test: $(INSTALLED) ## run the tests but for what is slow by nature
 	@$(RUN) -m pytest -m "not long"
 
-test-long: $(INSTALLED) test-colab ## the slow ones: the series in fresh kernels, browser, nf4, long properties, Colab's versions
+test-long: $(INSTALLED) $(CLUSTER_INSTALLED) test-colab ## the slow ones: series in fresh kernels, browser, nf4, Ray (installed on first use), Colab's versions
 	@$(RUN) -m pytest -m long
 
 bench: $(BENCH_INSTALLED) ## time training beside stock TRL and HF Trainer: table and JSON (installs TRL on first use)
@@ -38,6 +39,10 @@ $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.txt
 
 notebooks: $(INSTALLED) ## execute the committed notebooks in place
 	@$(RUN) -m utils notebooks
+
+$(CLUSTER_INSTALLED): $(INSTALLED) requirements-cluster.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-cluster.txt
+	@touch $@
 
 badges: $(INSTALLED) ## point the Colab badges at a fork: make badges REPO=owner/name BRANCH=main (default: git remote)
 	@$(RUN) -m utils badges $(if $(REPO),--repository $(REPO)) $(if $(BRANCH),--branch $(BRANCH))

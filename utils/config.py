@@ -84,7 +84,7 @@ class RunConfig:
         model = self.model.rstrip("/").split("/")[-1]
         if self.is_base:
             return f"base-{f'{self.shots}shot-' if self.shots else ''}{model}-{short}"
-        modules, rate = "".join(self.target_modules), short_rate(self.learning_rate)
+        modules, rate = "".join(self.target_modules), rate_text(self.learning_rate)
         return f"r{self.rank}-a{self.alpha:g}-{modules}-lr{rate}-s{self.seed}-{model}-{short}"
 
     def base(self) -> "RunConfig":
@@ -113,12 +113,12 @@ class RunConfig:
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
-def short_rate(learning_rate: float) -> str:
-    """Return a learning rate as names of runs write it.
+def rate_text(rate: float) -> str:
+    """Return a learning rate as people write it.
 
-    Example: short_rate(0.0001) -> "1e-4"
+    Example: rate_text(0.0003) -> "3e-4"
     """
-    mantissa, exponent = f"{learning_rate:.3e}".split("e")
+    mantissa, exponent = f"{rate:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 
-from utils.config import RETIRED, problems, short_rate
+from utils.config import RETIRED, problems, rate_text
 from utils.disk import whole
 
 SCHEMA_VERSION = 1
@@ -109,7 +109,7 @@ def run_name(config: Mapping) -> str:
     rank, shots = config["rank"], config.get("shots") or 0
     if rank is None or rank != rank:  # None in a record, NaN in a frame
         return f"base, {shots:g} solved" if shots else "base"
-    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {short_rate(config['learning_rate'])}"]
+    parts = [f"r {rank:.0f} {','.join(config['target_modules'])} {rate_text(config['learning_rate'])}"]
     if config["alpha"] != 4 * rank:  # the paper's
         parts.append(f"alpha {config['alpha']:g}")
     parts += [flag for flag in ("rslora", "dora") if config.get(flag)]

@@ -128,7 +128,7 @@ SQUAD = {"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "b?", "a
         ("a.csv", 'text,question,answer\n"a,b?,c\nd,e?,f\n', "line 3 breaks its quotation marks"),
         ("a.csv", "text,question,text\na,b?,c\n", "its header names text twice"),
         ("a.csv", table().encode().replace(b"ani?", b"an\xff?", 1), "it is UTF-8 but for the byte"),
-        ("a.jsonl", '{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
+        ("a.jsonl", '{"text": "a"}\n{"text": "b", "question" "c"}\n', "line 2 column 26"),
         ("a.json", '[{"text": "a",}]', "JSONDecodeError"),
         ("a.json", json.dumps({"data": [{"paragraphs": [{"qas": [{}]}]}]}), "KeyError: 'context'"),
         ("a.json", json.dumps({"data": ["a"]}), "AttributeError"),

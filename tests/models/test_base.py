@@ -19,7 +19,7 @@ from utils.models import (
     remove_lora,
     trainable_parameters,
 )
-from utils.models.sources import describe_model, source_of
+from utils.models.access import describe_model, source_of
 from utils.paper import BASE_PARAMETERS, TABLE_3, TOTAL_PARAMETERS_RANK_32
 
 

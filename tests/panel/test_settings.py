@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 from utils import paper
-from utils.config import RunConfig
+from utils.config import RunConfig, rate_text
 from utils.models.adapter import add_lora, llama_3b_on_meta
-from utils.panel.curve import figure_html, loss_figure
 from utils.panel.jobs import earlier_runs, saved_adapters
+from utils.panel.panel import figure_html, loss_figure
 from utils.panel.playground import marked
 from utils.panel.settings import Settings, describe, facts, from_values, settings_of, to_values
-from utils.panel.view import rate_text, said
+from utils.panel.view import said
 from utils.records import adapter_folder, identity_of, save_record
 
 TINY = RunConfig("tiny-llama")

@@ -1,7 +1,7 @@
 import pytest
 
 from utils import paper
-from utils.report.claims import comparisons, is_found, published_claims, published_scores, verdicts
+from utils.report.claims import comparisons, published_claims, published_scores, verdicts
 from utils.report.frame import as_frame
 
 N = 60
@@ -79,9 +79,12 @@ def test_comparisons_are_paired_and_corrected_within_the_table(grid):
     table = comparisons(as_frame(grid(lambda c: 16 if c.rank == 32 else 10, N)))
     assert table["against"].value_counts().to_dict() == {"base": 11, "winner": 10}
     row = table[table["configuration"].str.startswith("r 32")].iloc[0]
-    assert (row["difference"], row["p"]) == (pytest.approx(0.1), pytest.approx(2 * 0.5**6))  # six gained, none lost
+    assert (row["difference"], row["p_value"]) == (
+        pytest.approx(0.1),
+        pytest.approx(2 * 0.5**6),
+    )  # six gained, none lost
     assert row["p (Holm)"] == pytest.approx(21 * 2 * 0.5**6)  # the smallest of 21, with the one against the winner
-    assert not is_found(row)  # although its interval leaves out 0
+    assert not row["found"]  # although its interval leaves out 0
     assert row["low"] > 0
 
 

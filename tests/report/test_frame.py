@@ -4,7 +4,7 @@ import pytest
 
 from utils import paper
 from utils.records import SCHEMA_VERSION
-from utils.report.frame import as_frame, comparable, find, load_frame, measured, per_question, pooled, run_title
+from utils.report.frame import as_frame, by_seed, comparable, find, load_frame, measured, pooled, run_title
 
 WINNER = paper.WINNER
 
@@ -78,7 +78,7 @@ def test_old_records_and_unfinished_ones(record):
     frame = as_frame([old, stopped, broken, old])
     assert len(frame) == 1
     assert frame.loc[0, "quantization"] == "none"
-    assert per_question(old)[0] == [1, 1, 1, 0, 0, 0]
+    assert by_seed([old], "em").tolist() == [[1], [1], [1], [0], [0], [0]]
     assert [c.split(" is left out")[0] for c in frame.attrs["complaints"]] == [stopped["run_id"], "x"]
     with pytest.raises(ValueError, match="None of the 1 runs can be shown: .* its status is stopped"):
         as_frame([stopped])

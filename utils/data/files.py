@@ -12,67 +12,62 @@ import pyarrow.parquet
 _TABLE = "a table with one header line and columns set apart by commas, semicolons or tabs"
 _JSON = "SQuAD format (data, paragraphs, qas), a list of rows or one JSON object a line"
 EXPECTED = {".csv": _TABLE, ".tsv": _TABLE, ".jsonl": _JSON, ".parquet": "a Parquet table", ".json": _JSON}
-SUFFIXES = tuple(EXPECTED)
+ENDINGS = ", ".join(EXPECTED)
 TEST_NAMES = ("test", "validation", "valid", "val", "dev")  # of the rows to test on, the first that is there
 
 
-def is_data_file(path: Path) -> bool:
-    """Return whether a name ends as a data file does, compressed or not.
+def kind(path: Path) -> str:
+    """Return how a file's name ends, in lower case and without .gz.
 
-    Example: is_data_file(Path("rows.jsonl.gz")) -> True
+    Example: kind(Path("rows.JSONL.gz")) -> ".jsonl"
     """
-    return _kind(path) in SUFFIXES
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def read_splits(path: Path) -> dict[str, list]:
     """Return the raw rows of a file as {"all": rows}, or those of a folder's train and test files by their names.
 
-    Example: list(read_splits(Path("folder_of_Train_csv_and_test_jsonl_gz"))) -> ["train", "test"]
+    A file is CSV, TSV, JSON Lines, Parquet or JSON (a plain list or SQuAD), gzipped or not. Whatever keeps it from being
+    read ends in a ValueError that names it, what was found and what was expected.
+    Example: list(read_splits(Path("folder_of_Train_csv_and_test_jsonl_gz"))) -> ["test", "train"]
     """
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}; expected the path of one as source.")
     if not path.is_dir():
-        return {"all": read_rows(path)}
+        return {"all": _rows(path)}
     files = {}
-    for file in sorted(filter(is_data_file, path.iterdir())):
-        if (name := file.name.split(".")[0].lower()) in files:
-            raise ValueError(f"{path} holds two files called {name}; expected one for each split of a source.")
-        files |= {name: file} if name in ("train", *TEST_NAMES) else {}
+    for file in sorted(path.iterdir()):
+        name = file.name.split(".")[0].lower()
+        if kind(file) in EXPECTED and name in ("train", *TEST_NAMES):
+            if name in files:
+                raise ValueError(f"{path} holds two files called {name}; expected one for each split of a source.")
+            files[name] = file
     if not files:
-        raise FileNotFoundError(f"source {path} holds no train and test file ending in {', '.join(SUFFIXES)}.")
-    return {name: read_rows(file) for name, file in files.items()}
+        raise FileNotFoundError(f"source {path} holds no train and test file ending in {ENDINGS}.")
+    return {name: _rows(file) for name, file in files.items()}
 
 
-def read_rows(path: Path) -> list:
-    """Return the raw rows of a CSV, TSV, JSON Lines, Parquet or JSON file (plain list or SQuAD), gzipped or not.
-
-    Whatever keeps a file from being read ends in a ValueError that names it, what was found and what was expected.
-
-    Example: read_rows(Path("rows.csv"))[0] -> {"text": "...", "question": "...", "answer": "..."}
-    """
-    kind = _kind(path)
-    if kind not in SUFFIXES:
-        raise ValueError(f"{path} ends in {kind or 'nothing'}; expected a source ending in {', '.join(SUFFIXES)}.")
+def _rows(path: Path) -> list:
+    ending = kind(path)
+    if ending not in EXPECTED:
+        raise ValueError(f"{path} ends in {ending or 'nothing'}; expected a source ending in {ENDINGS}.")
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b" or path.suffix.lower() == ".gz":
             content = gzip.decompress(content)
-        if kind == ".parquet":
+        if ending == ".parquet":
             return pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
-        return _from_table(decoded(content)) if kind in (".csv", ".tsv") else _from_json(decoded(content))
+        return _from_table(_decoded(content)) if ending in (".csv", ".tsv") else _from_json(_decoded(content))
     except Exception as error:  # each library has its own kinds of trouble; all mean that this is no such file
         why = " ".join(str(error).split()) or "no details"
         why = why if type(error) is ValueError else f"{type(error).__name__}: {why}"
         raise ValueError(
-            f"{path} cannot be read: {why:.200}; expected {EXPECTED[kind]}, so mend the file or name another as source."
+            f"{path} cannot be read: {why:.200}; expected {EXPECTED[ending]}, so mend the file or name another as source."
         ) from None
 
 
-def decoded(content: bytes) -> str:
-    """Return the text of UTF-8, UTF-16, Windows-1250 or ISO-8859-2 bytes; damaged UTF-8 is an error, not a guess.
-
-    Example: decoded("Iaşi".encode("cp1250")) -> "Iaşi"
-    """
+def _decoded(content: bytes) -> str:
+    # UTF-8, UTF-16, Windows-1250 or ISO-8859-2; damaged UTF-8 is an error, not a guess.
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16")
     if b"\0" in content:
@@ -87,10 +82,6 @@ def decoded(content: bytes) -> str:
     # keeps those four letters at A9, AE, B9 and BE, which are mostly signs in Windows-1250.
     letters = re.search(rb"(?i)[\xa9\xae\xb9\xbe](?=[a-z])|(?<=[a-z])[\xb9\xbe]", content)
     return content.decode("iso8859_2" if letters and not re.search(rb"[\x80-\x9f]", content) else "cp1250")
-
-
-def _kind(path: Path) -> str:
-    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
 
 
 def _from_table(text: str) -> list[dict]:
@@ -117,17 +108,12 @@ def _from_table(text: str) -> list[dict]:
 
 
 def _from_json(text: str) -> list:
-    try:
-        content = json.loads(text, strict=False) if text.strip() else []
-    except json.JSONDecodeError as error:
-        if not error.msg.startswith("Extra data"):
-            raise
-        content, lines = [], io.StringIO(text, newline="\n")  # not splitlines: U+2028 and U+0085 stand inside strings
-        for number, line in enumerate(lines, 1):
-            try:
-                content += [json.loads(line, strict=False)] if line.strip() else []
-            except json.JSONDecodeError as broken:
-                raise ValueError(f"line {number} is not JSON ({broken.msg})") from None
+    decoder, values, at = json.JSONDecoder(strict=False), [], len(text) - len(text.lstrip())
+    while at < len(text):  # one value or many; not cut into lines, for U+2028 and U+0085 stand inside strings
+        value, at = decoder.raw_decode(text, at)
+        values.append(value)
+        at = re.compile(r"\s*").match(text, at).end()
+    content = values[0] if len(values) == 1 else values
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         return [row for article in content["data"] for row in _from_squad(article)]
     return content if isinstance(content, list) else [content]

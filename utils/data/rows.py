@@ -6,11 +6,12 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset
 
-from utils.data.files import SUFFIXES, TEST_NAMES, is_data_file, read_rows, read_splits
+from utils.data.files import ENDINGS, EXPECTED, TEST_NAMES, kind, read_splits
 from utils.data.shape import check_columns, checked
 from utils.environment import hub_reachable
 from utils.paper import HUB_DATASET
@@ -34,11 +35,8 @@ def load_qa(
     What comes without a test split is split 3 : 1, all questions of a text on one side. `train_rows` and `test_rows`
     take a subset, evenly over the topics, drawn with `seed`. `test_source` takes the test rows from another dataset:
     its test or validation split, or all of a single file; "bundled-more" is the second bundled test set. `columns`
-    says how either calls a column that has a name of its own: {"text": "Epicriza"}.
-
-    Where a dataset accepts several answers to a question, a column `answers` lists them all and `answer` is the first.
-    Rows without an answer are left out and counted; what cannot be read as rows is a ValueError that says why.
-
+    says how either calls a column that has a name of its own: {"text": "Epicriza"}. Where several answers are accepted,
+    a column `answers` lists them and `answer` is the first. What cannot be read as rows is a ValueError that says why.
     Example: load_qa("bundled", test_source="google/xquad:xquad.ro")["test"][0]["answers"]
     """
     for name, count in (("train_rows", train_rows), ("test_rows", test_rows)):
@@ -112,25 +110,23 @@ def take_evenly(rows: list[dict], count: int | None, seed: int = 0) -> list[dict
         draw.shuffle(group)
     topics = list(groups)
     draw.shuffle(topics)  # where the count does not reach every topic, or leaves a rest, chance decides which
-    rounds = [
-        groups[topic][i] for i in range(max(map(len, groups.values()))) for topic in topics if i < len(groups[topic])
-    ]
-    return rounds[:count]
+    rounds = zip_longest(*(groups[topic] for topic in topics))
+    return [row for turn in rounds for row in turn if row is not None][:count]
 
 
 def _splits(source: str) -> dict[str, list]:
     path = Path(source).expanduser()
     if source == "bundled":
-        return {split: read_rows(BUNDLED / f"{split}.jsonl") for split in ("train", "test")}
+        return read_splits(BUNDLED)
     if source == "bundled-more":
-        return {"test": read_rows(BUNDLED / "test_more.jsonl")}
-    if is_data_file(path) or path.exists():
+        return {"test": read_splits(BUNDLED / "test_more.jsonl")["all"]}
+    if kind(path) in EXPECTED or path.exists():
         return _named_splits(read_splits(path))
     if source == "hub" or re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source):
         return _named_splits(_read_hub(HUB_DATASET if source == "hub" else source))
     raise ValueError(
         f"Unknown dataset {source!r}; expected as source 'bundled', 'hub', a Hub id 'owner/name', or a file or folder "
-        f"that is there, its name ending in {', '.join(SUFFIXES)}."
+        f"that is there, its name ending in {ENDINGS}."
     )
 
 

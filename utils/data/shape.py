@@ -29,15 +29,12 @@ def checked(rows: list, where: str, columns: dict[str, str]) -> list[dict]:
 
     Rows without an answer are left out and counted in a printed line; more than 5 % of them are an error, unless they
     are questions that their dataset marks as impossible.
-
     Example: checked([{"context": "Ana are mere.", "Question ": "Cine?", "answers": {"text": ["Ana"]}}], "a.json", {})
     """
     if not rows:
         raise ValueError(f"{where} has no rows; expected some with the columns {list(COLUMNS)}: name another source.")
-    if foreign := [row for row in rows if not isinstance(row, dict)]:
-        raise ValueError(
-            f"{where} holds {type(foreign[0]).__name__} items; expected as source rows with {COLUMNS[:3]}."
-        )
+    if foreign := [type(row).__name__ for row in rows if not isinstance(row, dict)]:
+        raise ValueError(f"{where} holds {foreign[0]} items; expected as source rows with {COLUMNS[:3]}.")
     named = [_named(row, columns) for row in rows]
     known = {column for row in named for column in row}
     if missing := [c for c in COLUMNS[:3] if c not in known and (c != "answer" or "answers" not in known)]:
@@ -53,12 +50,11 @@ def checked(rows: list, where: str, columns: dict[str, str]) -> list[dict]:
         one["answer"] = one["answer"] or (accepted or [""])[0]
         marked = str(row.get("is_impossible")).lower() == "true"
         if marked or not one["answer"]:
-            no_list = accepted is None and "answers" in known and "answer" not in row
-            (impossible if accepted == [] or no_list or marked else empty).append(index)
+            listed = row.get("answers") is not None or ("answers" in known and "answer" not in row)
+            (impossible if marked or listed else empty).append(index)
             continue
-        if not (one["text"] and one["question"]):
-            hollow = "question" if one["text"] else "text"
-            raise ValueError(f"{at} has an empty {hollow}; expected a text: mend it, or name the column by columns.")
+        if hollow := [column for column in ("text", "question") if not one[column]]:
+            raise ValueError(f"{at} has an empty {hollow[0]}; expected a text: mend it, or name the column by columns.")
         for column in extra:
             one[column] = row[column] if column == "phase" and whole else _text(row[column], f"{at}, column {column}")
         if "answers" in known:
@@ -67,7 +63,7 @@ def checked(rows: list, where: str, columns: dict[str, str]) -> list[dict]:
                 raise ValueError(
                     f"{at}: answers {accepted!r:.200} lacks the answer {one['answer']!r}; expected it there."
                 )
-            one["answers"] = list(dict.fromkeys([one["answer"], *(accepted or [])]))
+            one["answers"] = list(dict.fromkeys([one["answer"], *accepted]))
         kept.append(one)
     if not kept or len(empty) > MOST_EMPTY * len(rows):
         raise ValueError(
@@ -86,11 +82,11 @@ def _plain(name) -> str:
 
 def _named(row: dict, columns: dict[str, str]) -> dict:
     names = {_plain(name): name for name in reversed(list(row))} | {name: name for name in row}
-    given = {column: name for column, name in columns.items() if name in names or _plain(name) in names}
-    taken, found = set(map(_plain, given.values())), {}  # what was given another role is not taken twice
+    given, found = set(map(_plain, columns.values())), {}
     for column in (*NAMEABLE, "topic", "phase", "is_impossible"):
-        known = [name for name in (column, *OTHER_NAMES.get(column, ())) if name not in taken]
-        candidates = [given[column], _plain(given[column])] if column in given else known
+        candidates = [name for name in (column, *OTHER_NAMES.get(column, ())) if name not in given]
+        if column in columns:
+            candidates = [columns[column], _plain(columns[column]), *candidates]
         if (name := next((name for name in candidates if name in names), None)) is not None:
             found[column] = row[names[name]]
     return found
@@ -101,44 +97,35 @@ def _what_is_missing(rows: list[dict], named: list[dict], missing: list[str], wh
     used = {*map(_plain, columns.values()), *COLUMNS, "answers", "topic", "phase"} - set(missing)
     said = {n: [str(row.get(n) or "").strip() for row in rows[:100]] for n in found if _plain(n) not in used}
     texts, guess = [str(row.get("text") or "") for row in named[:100]], {}
-    for column in missing:  # texts are the longest of what does not end in ?, and answers stand in the text
-        score = {
-            name: (
-                sum(_fits(column, value, text) for value, text in zip(values, texts, strict=True)),
-                sum(map(len, values)),
-            )
-            for name, values in said.items()
-            if name not in guess.values()
-        }
+    for column in missing:  # answers stand in the text, questions end in ?, and texts are the longest of what does not
+        score = {}
+        for name, values in said.items():
+            pairs = [(value, text) for value, text in zip(values, texts, strict=True) if value]
+            fits = [v in text if column == "answer" else v.endswith("?") == (column == "question") for v, text in pairs]
+            score[name] = sum(fits), sum(map(len, values))
         guess[column] = max(score, key=score.get, default="...")
-        texts = said.get(guess[column], texts) if column == "text" else texts
-    filled = ", ".join(f'"{column}": "{guess[column]}"' for column in missing)
+        values = said.pop(guess[column], texts)
+        texts = values if column == "text" else texts
+    filled = ", ".join(f'"{column}": "{name}"' for column, name in guess.items())
     return (
         f"{where} lacks the columns {missing}; found {found!r:.400}, expected {list(COLUMNS)}: say which is which by "
         f"load_qa(..., columns={{{filled}}})."
     )
 
 
-def _fits(column: str, value: str, text: str) -> bool:
-    return value != "" and (value in text if column == "answer" else value.endswith("?") == (column == "question"))
-
-
-def _accepted(row: dict, at: str) -> list[str] | None:
-    # None: the row has no list; []: it has one that says that the text does not answer.
+def _accepted(row: dict, at: str) -> list[str]:
     given = row.get("answers")
-    if isinstance(given, dict):  # the Hub's SQuAD form
-        given = given.get("text") or []
-        given = [given] if isinstance(given, str) else given
-    if isinstance(given, str) and "answer" not in row and given[:1] not in ("[", "{"):
-        return [given.strip()] if given.strip() else None  # a column that is called answers and holds one
-    if given is None:
-        return None
-    if not isinstance(given, list):
+    texts = given.get("text") or [] if isinstance(given, dict) else given  # the Hub's SQuAD form holds a list of them
+    if isinstance(texts, str) and (texts is not given or ("answer" not in row and texts[:1] not in ("[", "{"))):
+        texts = [texts]  # a column that is called answers and holds one
+    if texts is None:
+        return []
+    if not isinstance(texts, list):
         raise ValueError(f"{at}: answers is {given!r:.200}; expected a list of texts, or columns that name another.")
-    texts = [_text(one.get("text") if isinstance(one, dict) else one, f"{at}, column answers") for one in given]
+    texts = [_text(one.get("text") if isinstance(one, dict) else one, f"{at}, column answers") for one in texts]
     if any(texts) and not all(texts):
         raise ValueError(f"{at}: answers {given!r:.200} holds an empty one; expected texts, so take it out.")
-    return texts if any(texts) else []
+    return [text for text in texts if text]
 
 
 def _text(value, at: str) -> str:

@@ -15,7 +15,7 @@ from utils.environment import Environment, git, versions
 from utils.experiments.generation import Prediction
 from utils.experiments.training import TrainingResult
 from utils.metrics import failure_kind, score
-from utils.models.sources import describe_model
+from utils.models.access import describe_model
 
 
 def build_record(

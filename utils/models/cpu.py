@@ -17,19 +17,10 @@ from transformers.masking_utils import eager_mask
 GROUPED = "grouped"
 
 
-def attention_for(device: str) -> str:
-    """Return the attention implementation that is fastest on short rows there.
-
-    Example: attention_for("cuda") -> "sdpa"
-    """
-    return GROUPED if device == "cpu" else "sdpa"
-
-
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed: a training step asks for the same large blocks again and again.
 
     Clearing their pages anew took a quarter of a step. The numbers are mallopt's, from malloc.h.
-
     Example: keep_freed_memory()
     """
     if platform.libc_ver()[0] == "glibc":
@@ -39,21 +30,13 @@ def keep_freed_memory() -> None:
 
 
 def grouped_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    **kwargs,
+    module, query, key, value, attention_mask, dropout=0.0, scaling=None, softcap=None, **kwargs
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return attention's output (rows, tokens, heads, head size) and weights, as transformers' eager attention does.
 
+    It is called by transformers, with query, key and value of (rows, heads, tokens, head size) and a mask to be added.
     Query heads that share a key and value head stand under each other in one matrix, so nothing is repeated and each
     product is several times larger. SDPA's backward pass is slow on a CPU where rows are short.
-
     Example: model.set_attn_implementation(GROUPED)
     """
     rows, heads, tokens, size = query.shape
@@ -70,15 +53,6 @@ def grouped_attention(
     return output.view(rows, heads, tokens, size).transpose(1, 2).contiguous(), weights
 
 
-def make_contiguous(_module, inputs):
-    """Hand a head its input in one piece: a hook for the vocabulary head.
-
-    Example: model.get_output_embeddings().register_forward_pre_hook(make_contiguous)
-    """
-    # generate() passes the head a slice; torch would then copy a frozen bf16 head, vocabulary and all, for every row.
-    return (inputs[0].contiguous(),)
-
-
 def can_compile(device: str) -> bool:
     """Return whether torch.compile is worth a try: on a CPU it needs a C++ compiler, on a GPU it was not measured.
 
@@ -93,44 +67,38 @@ def compiled_layers(causal_lm: PreTrainedModel, compiled: bool = True) -> Iterat
 
     In a small model most of a step stands between the matrix products: norms, activations, rotations, casts, each a
     pass through memory. Compiled, they are done in a few passes. What cannot be compiled runs as it was written.
-
     Example: with compiled_layers(model): trainer.train()
     """
     if not compiled:
         yield
         return
     activations = [(m, m.act_fn) for m in causal_lm.modules() if isinstance(getattr(m, "act_fn", None), GELUTanh)]
-    settings = torch._dynamo.config
-    before = settings.suppress_errors, settings.recompile_limit
-    # Another set of adapted projections is another layer to compile: eleven configurations pass the limit of eight.
-    settings.suppress_errors, settings.recompile_limit = True, max(64, settings.recompile_limit)
     causal_lm.enable_input_require_grads()  # else the first layer, whose input needs no gradient, is compiled apart
     for parent, _ in activations:
         parent.act_fn = SigmoidGelu()
     for layer in causal_lm.model.layers:
         layer.forward = torch.compile(layer.forward, dynamic=True)
     try:
-        yield
+        # Another set of adapted projections is another layer to compile: eleven configurations pass the limit of eight.
+        with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
+            yield
     finally:
         for layer in causal_lm.model.layers:
             del layer.forward
         for parent, activation in activations:
             parent.act_fn = activation
         causal_lm.disable_input_require_grads()
-        settings.suppress_errors, settings.recompile_limit = before
 
 
 class SigmoidGelu(torch.nn.Module):
     """GELU's tanh approximation, written with a sigmoid: the same function, and three times faster when compiled.
 
     0.5 (1 + tanh(u)) is sigmoid(2u); compiled for a CPU, tanh is the slowest operation of a whole layer.
-
     Example: SigmoidGelu()(torch.tensor(1.0)) -> 0.8412
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the activation of x, worked out in float32 at least."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # float32 at least
         return (wide * torch.sigmoid(math.sqrt(8 / math.pi) * (wide + 0.044715 * wide**3))).to(x.dtype)
 
 

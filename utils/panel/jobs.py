@@ -27,7 +27,6 @@ class Job(threading.Thread):
     """
 
     def __init__(self):
-        """Set the job up; nothing runs before `start`."""
         super().__init__(daemon=True)
         self.phase, self.message, self.stopping = "waiting", "", threading.Event()
 
@@ -41,14 +40,14 @@ class Job(threading.Thread):
             self.phase, self.message = "failed", f"{type(error).__name__}: {error}"
 
 
-class TrainingJob(Job):
+class TrainingJob(Job, TrainerCallback):
     """One run: base model loaded, adapter trained, questions answered, record saved. A stop keeps what was learnt.
 
+    It follows its own training as the Trainer's callback; `environment` gives the folder of its record.
     Example: job = TrainingJob(settings, environment); job.start(); job.join(); job.record["status"] -> "finished"
     """
 
     def __init__(self, settings: Settings, environment: Environment):
-        """Take the run's settings; `environment` gives the folder of its record."""
         super().__init__()
         self.settings, self.environment = settings, environment
         self.step, self.steps, self.began, self.losses = 0, 0, 0.0, []  # losses: a (step, loss) pair each
@@ -61,18 +60,37 @@ class TrainingJob(Job):
         if self.stopping.is_set():
             self.phase, self.message = "stopped", "Stopped before the first step: nothing was learnt or recorded."
             return
-        self.record = run(config, data, self.environment, model, tokenizer, [_Watch(self)])
+        self.record = run(config, data, self.environment, model, tokenizer, [self])
         self.phase = self.record["status"]
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start from nothing: a run that ran out of memory begins again."""
+        self.phase, self.step, self.steps, self.losses = "training", 0, state.max_steps, []
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Tell the step, and end the training where that was asked for."""
+        self.step = state.global_step
+        control.should_training_stop = control.should_training_stop or self.stopping.is_set()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Keep the step's loss for the curve."""
+        if logs and "loss" in logs:
+            self.losses.append((state.global_step, float(logs["loss"])))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """The test questions come next."""
+        self.phase = "answering"
 
 
 class AnswerJob(Job):
     """One question put to the base model and to saved adapters; `answers` fills as they come.
 
+    `row` holds text and question; `adapters` are folders by the names that are shown.
     Example: AnswerJob(row, config, {"r 2 q,v 1e-4": folder}, environment).start()
     """
 
     def __init__(self, row: dict, config: RunConfig, adapters: dict[str, Path], environment: Environment):
-        """Take text and question as a row, and the adapters' folders by the names that are shown."""
         super().__init__()
         self.row, self.config, self.adapters, self.environment = row, config, adapters, environment
         self.prompt = build_prompt(row["text"], row["question"], config.prompt_language)
@@ -91,13 +109,10 @@ class AnswerJob(Job):
         self.phase = "answering"
         for name, folder in {"base model": None, **self.adapters}.items():
             adapted = model if folder is None else PeftModel.from_pretrained(model, folder)
-            try:
-                start = time.perf_counter()
-                prediction = generate_answers(adapted, tokenizer, [self.row], self.config)[0]
-                seconds = time.perf_counter() - start
-            finally:
-                if folder is not None:
-                    remove_lora(adapted)
+            start = time.perf_counter()
+            prediction = generate_answers(adapted, tokenizer, [self.row], self.config)[0]
+            seconds = time.perf_counter() - start
+            remove_lora(adapted)  # after an error held_base does it
             tokens = len(tokenizer(prediction.generation, add_special_tokens=False).input_ids)
             self.answers.append({"model": name, "answer": prediction.answer, "tokens_per_second": tokens / seconds})
         self.phase = "finished"
@@ -108,13 +123,12 @@ def earlier_runs(environment: Environment) -> tuple[list[dict], list[str]]:
 
     Example: earlier_runs(environment)[0][0]["status"] -> "finished"
     """
-    folder = environment.runs / "records"
+    records, complaints = load_records(folder := environment.runs / "records")
 
     def written(record: dict) -> float:
         path = record_path(folder, record["run_id"], identity_of(record))
         return path.stat().st_mtime if path.exists() else 0  # renamed by hand: last
 
-    records, complaints = load_records(folder)
     adapted = [record for record in records if record["config"]["rank"] is not None and "metrics" in record]
     return sorted(adapted, key=written, reverse=True), complaints
 
@@ -129,30 +143,6 @@ def saved_adapters(config: RunConfig, environment: Environment) -> dict[str, Pat
         folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
         same = all(record["config"][name] == asked[name] for name in ("model", "prompt_language"))
         if same and has_adapter(folder):
-            name = describe(record["config"]) + f" ({record['status']})" * (record["status"] != "finished")
+            name = describe(record["config"], record["status"])
             found[name if name not in found else f"{name}, {folder.name}"] = folder
     return found
-
-
-class _Watch(TrainerCallback):
-    def __init__(self, job: TrainingJob):
-        self.job = job
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Start from nothing: a run that ran out of memory begins again."""
-        job = self.job
-        job.phase, job.step, job.steps, job.losses, job.began = "training", 0, state.max_steps, [], time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        """Tell the step, and end the training where that was asked for."""
-        self.job.step = state.global_step
-        control.should_training_stop = control.should_training_stop or self.job.stopping.is_set()
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """Keep the step's loss for the curve."""
-        if logs and "loss" in logs:
-            self.job.losses.append((state.global_step, float(logs["loss"])))
-
-    def on_train_end(self, args, state, control, **kwargs):
-        """The test questions come next."""
-        self.job.phase = "answering"

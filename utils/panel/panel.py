@@ -2,21 +2,21 @@
 
 import html
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import ipywidgets
 import pandas as pd
+from IPython.core.pylabtools import print_figure
 from matplotlib.figure import Figure
 
 from utils.environment import Environment
-from utils.panel import curve
 from utils.panel.form import SettingsForm
 from utils.panel.jobs import TrainingJob, earlier_runs
 from utils.panel.settings import Settings, describe, facts, settings_of
 from utils.panel.view import MUTED, WRONG, View, button, said
 from utils.records import duration
-from utils.report.style import styled
+from utils.report.style import BLUE, GREY, SKY, set_labels, smooth, styled
 from utils.stats import wilson
 
 CURVES = 4  # earlier runs drawn behind the current one; more cannot be told apart
@@ -27,19 +27,16 @@ class HyperparameterPanel(View):
     """Change settings and see at once what follows; train with a live curve, stop, and load earlier runs.
 
     It only shows: settings are decided in panel.settings, runs are done by jobs.TrainingJob through experiments.run,
-    and everything it tells of a run comes from its record.
-
+    and everything it tells of a run comes from its record. No model is loaded before Train; `on_record` holds what is
+    called when a run has ended.
     Example: HyperparameterPanel(Settings(config, "bundled", 78, 39), environment)
     """
 
     def __init__(self, settings: Settings, environment: Environment):
-        """Show the settings; no model is loaded before Train."""
         super().__init__()
-        self.environment = environment
-        self.job: TrainingJob | None = None
+        self.environment, self._drawn = environment, None
         self.records: list[dict] = []
-        self.on_record: list[Callable[[], None]] = []  # called when a run has ended
-        self._drawn = None
+        self.on_record: list[Callable[[], None]] = []
         self.facts, self.status, self.curve = (ipywidgets.HTML() for _ in range(3))
         self.train = button("Train", "Train an adapter with these settings", self._train, "primary")
         tip = "End the run after its current step; what was learnt is kept"
@@ -58,12 +55,13 @@ class HyperparameterPanel(View):
         """Read the records again: a line for each run, with a button that loads its settings, and the curves."""
         self.records, complaints = earlier_runs(self.environment)
         lines = []
-        for number, row in enumerate(self.history().itertuples(index=False)):
-            scores = f"EM {row[3]:.3f} ({row[4]}), F1 {row[5]:.3f}, rows {row[2]}, {row[6]}, {row[7]}"
-            told = f"{html.escape(f'{row[1]}, {row[0]}')}<br><b>{html.escape(scores)}</b>"
+        for number, (record, run) in enumerate(zip(self.records, self.history().to_dict("records"), strict=False), 1):
+            scores = f"EM {run['EM']:.3f} ({run['EM 95 %']}), F1 {run['F1']:.3f}"
+            scores = html.escape(f"{scores}, rows {run['rows']}, {run['time']}, {run['status']}")
+            told = f"{html.escape(run['model'])}, {html.escape(run['run'])}<br><b>{scores}</b>"
             line = ipywidgets.HTML(f'<div style="line-height: 1.3">{told}</div>', layout={"flex": "1 1 30em"})
-            tip, act = "Show this run's settings in the form", partial(self._load, self.records[number])
-            load = button(f"Load {number + 1}", tip, act, width="6em")
+            tip, act = "Show this run's settings in the form", partial(self._load, record)
+            load = button(f"Load {number}", tip, act, width="6em")
             lines.append(ipywidgets.Box([line, load], layout={"flex_flow": "row wrap", "flex": "0 0 auto"}))
         notes = [*complaints] if lines else ["No runs yet: press Train.", *complaints]
         self.runs.children = [*(ipywidgets.HTML(said(note)) for note in notes), *lines]
@@ -77,11 +75,10 @@ class HyperparameterPanel(View):
         lines = []
         for record in self.records[:SHOWN]:
             metrics, data, timing = record["metrics"], record["data"], record["timing"]
-            low, high = wilson(metrics["em_strict"], metrics["n"])
             lines.append({
                 "run": describe(record["config"]), "model": record["config"]["model"],
                 "rows": f"{data['train_rows']} / {data['test_rows']}", "EM": metrics["em_strict"],
-                "EM 95 %": f"{low:.2f}–{high:.2f}", "F1": metrics["f1_strict"],
+                "EM 95 %": "{:.2f}–{:.2f}".format(*wilson(metrics["em_strict"], metrics["n"])), "F1": metrics["f1_strict"],
                 "time": duration(timing["train_seconds"] + timing["answer_seconds"]), "status": record["status"],
             })  # fmt: skip
         return pd.DataFrame(lines, columns=("run", "model", "rows", "EM", "EM 95 %", "F1", "time", "status"))
@@ -91,27 +88,26 @@ class HyperparameterPanel(View):
 
         Example: panel.figure().savefig("curves.png")
         """
-        own = self.job.record if self.job else None
+        own = self.job and self.job.record
         earlier = [r for r in self.records if own is None or r["run_id"] != own["run_id"]][:CURVES]
         if self.job is None:
-            return curve.loss_figure([], 0, "Earlier runs" if earlier else "No runs yet", earlier)
-        steps = self.job.steps if self.job.is_alive() else 0
+            return loss_figure([], 0, "Earlier runs" if earlier else "No runs yet", earlier)
         title = describe(self.job.settings.config.as_dict())
-        return curve.loss_figure(list(self.job.losses), steps, title, earlier)
+        return loss_figure(list(self.job.losses), self.job.steps if self.busy else 0, title, earlier)
 
     def static(self) -> str:
         """Return curves and history as HTML."""
-        return curve.figure_html(self.figure(), "Training loss by step") + styled(self.history()).to_html()
+        return figure_html(self.figure(), "Training loss by step") + styled(self.history()).to_html()
 
     def refresh(self) -> None:
         """Show where the run stands, and after it what was recorded."""
-        job = self.job
-        self.bar.layout.display = None if job.is_alive() else "none"
+        job, busy = self.job, self.busy
+        self.bar.layout.display = None if busy else "none"
         self.bar.max, self.bar.value = max(1, job.steps), job.step
-        self.train.disabled = job.is_alive() or self.form.settings is None
-        self.stop.disabled = not job.is_alive() or job.stopping.is_set() or job.phase == "answering"
+        self.train.disabled = busy or self.form.settings is None
+        self.stop.disabled = not busy or job.stopping.is_set() or job.phase == "answering"
         self.status.value = said(_sentence(job), WRONG if job.phase == "failed" else MUTED)
-        if job.is_alive():
+        if busy:
             self._draw()
         else:
             self.reload()
@@ -119,10 +115,8 @@ class HyperparameterPanel(View):
                 act()
 
     def _train(self) -> None:
-        if self.form.settings is None or (self.job and self.job.is_alive()):
-            return
-        self.job = TrainingJob(self.form.settings, self.environment)
-        self.follow(self.job)
+        if self.form.settings is not None and not self.busy:
+            self.follow(TrainingJob(self.form.settings, self.environment))
 
     def _load(self, record: dict) -> None:
         try:
@@ -135,20 +129,54 @@ class HyperparameterPanel(View):
 
     def _draw(self) -> None:
         job = self.job
-        state = job and (job.settings, job.is_alive(), len(job.losses)), [r["run_id"] for r in self.records]
+        state = job and (job.settings, self.busy, len(job.losses)), [r["run_id"] for r in self.records]
         if state != self._drawn:  # a figure costs a tenth of a second
             self._drawn = state
             last = f" Last: {job.losses[-1][1]:.2f} at step {job.losses[-1][0]}." if job and job.losses else ""
-            self.curve.value = curve.figure_html(self.figure(), f"Training loss by step.{last}")
+            self.curve.value = figure_html(self.figure(), f"Training loss by step.{last}")
 
     def _show_facts(self) -> None:
-        self.train.disabled = self.form.settings is None or bool(self.job and self.job.is_alive())
+        self.train.disabled = self.form.settings is None or self.busy
         if self.form.settings is None:
             self.facts.value = said("Train waits until the fields marked in red are mended.", WRONG)
             return
         told = facts(self.form.settings.config).items()
         lines = [f"<span style='color: {MUTED}'>{html.escape(name)}:</span> {html.escape(fact)}" for name, fact in told]
         self.facts.value = f"<div role='status' style='margin: 8px 0; line-height: 1.4'>{'<br>'.join(lines)}</div>"
+
+
+def loss_figure(current: list[tuple[int, float]], steps: int, title: str, earlier: Sequence[dict] = ()) -> Figure:
+    """Return the running training's loss, with the smoothed curves of earlier runs behind it for comparison.
+
+    `current` holds (step, loss) pairs of a run of so many `steps` (0: as far as the curves go); `earlier` are records,
+    the latest first.
+    Example: loss_figure([(1, 4.2), (2, 3.9)], 9, "r 2 q,v 1e-4")
+    """
+    figure = Figure(figsize=(7.6, 3), layout="constrained")
+    axis = figure.subplots()
+    for place, record in enumerate(earlier):
+        numbers, losses = zip(*((entry["step"], entry["loss"]) for entry in record["training"]), strict=True)
+        looks = {"color": GREY, "alpha": 0.9 - 0.2 * place, "linestyle": ("-", "--", "-.", ":")[place % 4]}
+        axis.plot(numbers, smooth(losses), label=describe(record["config"], record["status"]), **looks)
+    if current:
+        numbers, losses = zip(*current, strict=True)
+        axis.plot(numbers, losses, ".", color=SKY, markersize=4)
+        axis.plot(numbers, smooth(losses), color=BLUE, linewidth=1.8, label="this run")
+    axis.set_xlim(left=0, right=steps + 1 if steps else None)  # a run that goes on shows how far it has to go
+    axis.set_ylim(0, 1.05 * axis.dataLim.y1 if current or earlier else None)
+    set_labels(axis, f"step of {steps}" if steps else "step", "loss (nats per token)", title)
+    if current or earlier:
+        axis.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def figure_html(figure: Figure, alt: str) -> str:
+    """Return a figure as an HTML image with a description for those who do not see it.
+
+    Example: figure_html(loss_figure([], 0, "no run yet"), "No run yet")[:4] -> "<img"
+    """
+    source = print_figure(figure, bbox_inches=None, base64=True, dpi=100)
+    return f'<img style="max-width: 100%; height: auto" alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
 
 
 def _sentence(job: TrainingJob) -> str:

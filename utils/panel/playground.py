@@ -9,7 +9,7 @@ from utils.data.rows import load_qa
 from utils.environment import Environment
 from utils.panel.jobs import AnswerJob, saved_adapters
 from utils.panel.settings import Settings
-from utils.panel.view import MUTED, WRONG, View, button, choose, said
+from utils.panel.view import MUTED, WRONG, View, button, said
 from utils.report.style import styled
 
 OWN = "your own text"
@@ -18,16 +18,13 @@ OWN = "your own text"
 class Playground(View):
     """Ask anything of a Romanian text; see each model's answer, where it stands in the text, and the prompt sent.
 
-    The settings give the model, the prompt's language and the decoding.
-
+    The settings give the model, the prompt's language and the decoding; no model is loaded before Ask.
     Example: Playground(settings, environment)
     """
 
     def __init__(self, settings: Settings, environment: Environment):
-        """Offer an example of every topic; no model is loaded before Ask."""
         super().__init__()
         self.config, self.environment = settings.config, environment
-        self.job: AnswerJob | None = None
         # A test question for every topic: no run was trained on them.
         self.examples = {row["topic"]: row for row in reversed(list(load_qa("bundled")["test"]))}
         wide = {"style": {"description_width": "6em"}, "layout": {"width": "98%", "max_width": "56em"}}
@@ -43,7 +40,7 @@ class Playground(View):
         title = ipywidgets.HTML(f"<b>Ask {html.escape(self.config.model)}</b>")
         parts = [title, self.example, self.text, self.question, self.adapters, self.ask, self.status, self.output]
         self.box = ipywidgets.VBox(parts)
-        choose(self.example, next(iter(self.examples)))
+        self.example.value = next(iter(self.examples))
         self.reload()
 
     def reload(self) -> None:
@@ -75,7 +72,7 @@ class Playground(View):
     def refresh(self) -> None:
         """Show the answers that have come."""
         job = self.job
-        self.ask.disabled = job.is_alive()
+        self.ask.disabled = self.busy
         states = {"waiting": "Waiting: a run is using the model.", "loading": "Loading the base model."}
         states |= {"answering": f"Answering: {len(job.answers)} of {1 + len(job.adapters)}.", "failed": job.message}
         told = states.get(job.phase, f"{len(job.answers)} answers.")
@@ -92,7 +89,7 @@ class Playground(View):
             self.example.value = OWN  # what stands there is no longer the example
 
     def _ask(self) -> None:
-        if self.job and self.job.is_alive():
+        if self.busy:
             return
         self.reload()  # a run of another notebook may have saved one
         if not (self.text.value.strip() and self.question.value.strip()):
@@ -101,8 +98,7 @@ class Playground(View):
             return
         row = {"text": self.text.value, "question": self.question.value, "answer": ""}
         chosen = {name: folder for name, folder in self.adapters.options if folder in self.adapters.value}
-        self.job = AnswerJob(row, self.config, chosen, self.environment)
-        self.follow(self.job)
+        self.follow(AnswerJob(row, self.config, chosen, self.environment))
 
 
 def marked(text: str, answer: str | None) -> str:

@@ -1,7 +1,7 @@
 """What a run's controls show in, its checked settings out, and what the paper says of them; no widgets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,10 +12,7 @@ from utils.config import RunConfig, problems
 from utils.data.rows import load_qa
 from utils.records import run_name
 
-PANEL_FIELDS = (
-    "model", "rank", "alpha", "target_modules", "learning_rate", "epochs", "batch_size", "dropout", "loss_on",
-    "prompt_language", "max_new_tokens", "seed", "rslora", "dora",
-)  # fmt: skip
+PANEL_FIELDS = [field.name for field in fields(RunConfig) if field.name != "shots"]  # solved examples have no control
 _load = lru_cache(maxsize=4)(load_qa)
 
 
@@ -50,32 +47,30 @@ def from_values(values: dict, before: Settings) -> tuple[Settings | None, dict[s
     """Return the settings that the controls show and what is wrong, field by field; None where anything is.
 
     What has no control (solved examples, the test rows) stays as it was `before`.
-
     Example: from_values(to_values(before) | {"epochs": 0}, before)[1] -> {"epochs": "is 0; expected a whole number, …"}
     """
-    fields = {name: values[name] for name in PANEL_FIELDS}
-    wrong, dataset, rows = problems(fields), values["dataset"], values["train_rows"]
+    config = {name: values[name] for name in PANEL_FIELDS}
+    wrong, dataset, rows = problems(config), values["dataset"], values["train_rows"]
     if rows < 0:
         wrong["train_rows"] = f"is {rows}; expected a whole number, 0 for all rows"
     elif dataset == "bundled" and rows > (most := len(Settings(before.config, "bundled").load_data()["train"])):
         wrong["train_rows"] = f"is {rows}; the bundled dataset has {most} training rows (0 takes them all)"
     if wrong:
         return None, wrong
-    return replace(before, config=replace(before.config, **fields), dataset=dataset, train_rows=rows or None), {}
+    return replace(before, config=replace(before.config, **config), dataset=dataset, train_rows=rows or None), {}
 
 
 def settings_of(record: dict, before: Settings) -> tuple[Settings, str]:
     """Return the settings of a recorded run, and a sentence where its rows cannot be named again, else "".
 
     A record holds its dataset's name, which is enough for the bundled set and the Hub, not for a file of your own.
-
     Example: settings_of(record, before)[0].config.run_id == record["run_id"] -> True for a finished run
     """
     data, name = record["data"], record["data"]["name"]
     known = {"bundled": "bundled", paper.HUB_DATASET: "hub", Path(before.dataset).name: before.dataset}
     config, dataset = RunConfig.from_dict(record["config"]), known.get(name, before.dataset)
-    rows = {"train_rows": data["train_rows"], "test_rows": data["test_rows"]}
     kept = f"That run was trained on {name}, which is not a choice here: {before.dataset} stays."
+    rows = {"train_rows": data["train_rows"], "test_rows": data["test_rows"]}
     return replace(before, config=config, dataset=dataset, **rows), "" if name in known else kept
 
 
@@ -97,9 +92,10 @@ def facts(config: RunConfig) -> dict[str, str]:
     }
 
 
-def describe(config: Mapping) -> str:
-    """Return a run's name with its epochs and its seed, as lists of runs show it.
+def describe(config: Mapping, status: str = "finished") -> str:
+    """Return a run's name with its epochs and its seed, as lists of runs show it, and its status if it did not finish.
 
     Example: describe(RunConfig("tiny-llama").as_dict()) -> "r 2 q,v 1e-4, 3 epochs, seed 0"
     """
-    return f"{run_name(config)}, {config['epochs']} epoch{'s' * (config['epochs'] != 1)}, seed {config['seed']}"
+    name = f"{run_name(config)}, {config['epochs']} epoch{'s' * (config['epochs'] != 1)}, seed {config['seed']}"
+    return name if status == "finished" else f"{name} ({status})"

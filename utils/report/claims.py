@@ -1,5 +1,7 @@
 """The paper's claims put to the records, and to its own published numbers; every table corrected for its size."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -20,12 +22,12 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     interval leaves out 0. A claim is supported where all its comparisons are found in its favour, contradicted where
     one is found against it; the row shows the least favourable one. "could show" is the smallest difference that so
     many questions could have shown there, uncorrected (stats.paired_test). `frame` holds runs that `comparable` kept.
-
     Example: verdicts(frame).set_index("claim").loc["Rank 2 is the best rank", "verdict"]
     """
     pool = pooled(frame)
     found = {repr(c): _compare(pool, *c) for claim in paper.CLAIMS for c in claim["comparisons"]}
-    _correct(done := [result for result in found.values() if result])
+    done = [result for result in found.values() if result]
+    _correct(done)
     rows = []
     for claim in paper.CLAIMS:
         shares = claim.get("trainable_percent")
@@ -42,17 +44,16 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         "could show",
         "verdict",
     ]
-    table = pd.DataFrame(rows, columns=columns).astype({"difference": float, "p (Holm)": float, "could show": float})
     could = "“could show”: the smallest difference that a comparison by itself, uncorrected, could have shown."
-    table.attrs["caption"] = f"The paper's claims. {measured(pool)} {_corrected(done)} {could}"
-    return table
+    table = captioned(rows, f"The paper's claims. {measured(pool)} {_corrected(done)} {could}", columns)
+    return table.astype({"difference": float, "p (Holm)": float, "could show": float})
 
 
 def comparisons(frame: pd.DataFrame, metric: str = "em") -> pd.DataFrame:
     """Return every configuration against the base model and against the paper's winner, paired by question.
 
-    Columns: configuration, against, difference, low, high, p, p (Holm), n, seeds. `metric` is "em" or "f1".
-
+    A row each: configuration, against ("base" or "winner"), what stats.paired_test gives for the `metric` ("em" or
+    "f1"), p (Holm), and found: whether that is below 0.05 and the interval leaves out 0.
     Example: comparisons(frame).query("against == 'base'")["difference"].min()
     """
     pool, rows = pooled(frame), []
@@ -62,36 +63,21 @@ def comparisons(frame: pd.DataFrame, metric: str = "em") -> pd.DataFrame:
             if other is not None and run["run_id"] != other["run_id"] and (result := _paired(metric, [run], [other])):
                 rows.append({"configuration": run_name(run), "against": against, **result})
     _correct(rows)
-    columns = ["configuration", "against", "difference", "low", "high", "p", "p (Holm)", "n", "seeds"]
-    table = pd.DataFrame([row | {"p": row["p_value"]} for row in rows], columns=columns)
-    table.attrs["caption"] = (
-        f"{'Exact match' if metric == 'em' else 'Token F1'} of each configuration less that of the base model and of the "
-        f"paper's winner ({run_name(paper.WINNER)}). {measured(pool)} {_corrected(rows)}"
-    )
-    return table
-
-
-def is_found(result: dict | pd.Series) -> bool:
-    """Return whether a difference can be told from none: corrected p-value below 0.05, and 0 outside the interval.
-
-    Example: is_found({"p (Holm)": 0.01, "low": 0.02, "high": 0.1}) -> True
-    """
-    return bool(result["p (Holm)"] < LEVEL and not result["low"] <= 0 <= result["high"])
+    return pd.DataFrame(rows, columns=None if rows else ["against"])
 
 
 def published_scores() -> pd.DataFrame:
     """Return every published score: exact match with Wilson's 95 % interval (n = 200), token F1, and the gap between them.
 
     F1 has no interval: its spread over the questions was not published.
-
     Example: published_scores().loc[1, ["EM", "95 %", "gap"]].tolist() -> [0.395, "0.33–0.46", 0.119] (rank 1)
     """
     rows = {}  # by table and name, for Tables 3 and 6 share a configuration
     for fields in (None, *paper.table_3_grid(), *paper.table_5_grid(), *paper.table_6_grid()):
-        name = "base" if fields is None else run_name(fields)
+        name = run_name(fields or {"rank": None})
         for row in paper.published(fields):
-            low, high = wilson(row["em"], paper.TEST_ROWS)
-            scores = {"EM": row["em"], "95 %": f"{low:.2f}–{high:.2f}", "F1": row["f1"], "gap": row["f1"] - row["em"]}
+            interval = "{:.2f}–{:.2f}".format(*wilson(row["em"], paper.TEST_ROWS))
+            scores = {"EM": row["em"], "95 %": interval, "F1": row["f1"], "gap": row["f1"] - row["em"]}
             rows[row["table"], name] = {"table": row["table"], "configuration": name, **scores}
     what = "exact match with Wilson's 95 % interval, token F1, and the gap between the two."
     return captioned(list(rows.values()), f"What the paper published, n = {paper.TEST_ROWS}: {what}")
@@ -102,28 +88,27 @@ def published_claims() -> pd.DataFrame:
 
     A configuration that two tables publish is taken from the table it is compared within; against the base model each of
     its values stands. Columns: claim, compared, table, difference, z, p, p (Holm), verdict.
-
     Example: published_claims().query("compared == 'r 2 q,v 1e-4 − r 32 q,v 1e-4'")["z"].round(1).tolist() -> [5.9]
     """
     rows, n = {}, paper.TEST_ROWS
-    for claim in paper.CLAIMS:
-        for metric, better, worse in claim["comparisons"]:
-            if metric != "em" or claim["ours"]:
-                continue
-            compared = " − ".join("base" if side[0] is None else run_name(side[0]) for side in (better, worse))
-            for one in paper.published(better[0]):
-                for other in paper.published(worse[0]):
-                    if one["table"] == other["table"] or worse[0] is None:
-                        row = {"claim": claim["claim"], "compared": compared, "table": one["table"]}
-                        rows.setdefault((compared, one["table"]), row | unpaired_test(one["em"], n, other["em"], n))
-    _correct(list(rows.values()))
-    table = pd.DataFrame(rows.values()).rename(columns={"p_value": "p"})
+    tested = [(claim["claim"], c) for claim in paper.CLAIMS if not claim["ours"] for c in claim["comparisons"]]
+    for claim, (metric, (better,), (worse,)) in tested:
+        if metric != "em":
+            continue
+        compared = " − ".join(run_name(fields or {"rank": None}) for fields in (better, worse))
+        for one in paper.published(better):
+            for other in paper.published(worse):
+                if one["table"] == other["table"] or worse is None:
+                    row = {"claim": claim, "compared": compared, "table": one["table"]}
+                    rows.setdefault((compared, one["table"]), row | unpaired_test(one["em"], n, other["em"], n))
+    what = (
+        f"The paper's exact matches compared as two shares of {n} questions each (two-proportion z test): which questions "
+        "were right is not published, so nothing can be paired, and one training run says nothing of seeds."
+    )
+    table = captioned(list(rows.values()), f"{what} {_corrected(rows)}").rename(columns={"p_value": "p"})
+    table["p (Holm)"] = holm(table["p"])
     signs = np.where(table["difference"] > 0, SUPPORTED, CONTRADICTED)
     table["verdict"] = np.where(table["p (Holm)"] < LEVEL, signs, UNCLEAR)
-    table.attrs["caption"] = (
-        f"The paper's exact matches compared as two shares of {n} questions each (two-proportion z test): which questions "
-        f"were right is not published, so nothing can be paired, and one training run says nothing of seeds. {_corrected(rows)}"
-    )
     return table
 
 
@@ -143,21 +128,20 @@ def _paired(metric: str, better: list[pd.Series], worse: list[pd.Series]) -> dic
 
     def scores(run):
         pairs = zip(run["seeds"], run["records"], strict=True)
-        records = [record for seed, record in pairs if seed in seeds or pd.isna(run["rank"])]
-        return by_seed(records)[("em", "f1").index(metric)]
+        return by_seed([record for seed, record in pairs if seed in seeds or pd.isna(run["rank"])], metric)
 
     return paired_test(*(np.mean([scores(run) for run in side], axis=0) for side in (better, worse)))
 
 
 def _correct(results: list[dict]) -> None:
     for result, p in zip(results, holm([result["p_value"] for result in results]), strict=True):
-        result["p (Holm)"] = p
+        result |= {"p (Holm)": p, "found": p < LEVEL and not result["low"] <= 0 <= result["high"]}
 
 
 def _decide(results: list[dict | None]) -> dict:
     done = [result for result in results if result]
-    against = [result for result in done if is_found(result) and result["difference"] < 0]
-    unclear = [result for result in done if not is_found(result)]
+    against = [result for result in done if result["found"] and result["difference"] < 0]
+    unclear = [result for result in done if not result["found"]]
     if not against and len(done) < len(results):
         return {"compared": f"{len(done)} of {len(results)} comparisons have been run", "verdict": NOT_RUN}
     shown = min(against or unclear or done, key=lambda result: result["difference"])
@@ -167,7 +151,7 @@ def _decide(results: list[dict | None]) -> dict:
     return row | {"compared": shown["compared"] + of, "verdict": verdict}
 
 
-def _shares(published: tuple[dict, ...]) -> dict:
+def _shares(published: Sequence[dict]) -> dict:
     wrong = 0
     for row in published:
         trainable = paper.trainable_parameters(row["rank"])
@@ -176,5 +160,5 @@ def _shares(published: tuple[dict, ...]) -> dict:
     return {"compared": compared, "verdict": CONTRADICTED if wrong else SUPPORTED}
 
 
-def _corrected(results) -> str:
+def _corrected(results: Sequence) -> str:
     return f"p-values corrected by Holm's method for {len(results)} comparisons."

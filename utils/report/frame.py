@@ -13,8 +13,8 @@ from utils.records import load_records, run_name
 
 # What two runs must share to be compared at all, and what training must share to be one experiment.
 WORK = ["data_fingerprint", "model_id", "revision", "dtype", "quantization"]
-_ANSWERING = [*WORK, "model", "prompt_language", "max_new_tokens", "shots"]
 _TRAINING = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
+_SAME = [*WORK, "model", "prompt_language", "max_new_tokens", "shots", *_TRAINING]
 
 
 def load_frame(folder: Path) -> pd.DataFrame:
@@ -37,11 +37,9 @@ def load_frame(folder: Path) -> pd.DataFrame:
 def as_frame(records: Sequence[dict]) -> pd.DataFrame:
     """Return the finished records as a frame, a row each; a run that stands twice is kept once.
 
-    Columns: run_id, every RunConfig field, every metric (em_strict ... em_ro, contains where it was taken), n,
-    trainable, total, trainable_percent, train_seconds, answer_seconds, samples_per_second, peak_memory_gib, profile,
-    device, data, data_fingerprint, model_id, revision, dtype, quantization, record (the whole). The base model's rank
-    is NaN. attrs["complaints"] has a sentence for each run that is not shown.
-
+    Columns: run_id, every RunConfig field, every metric (em_strict ... em_ro, contains where it was taken), n, trainable,
+    trainable_percent, profile, data, data_fingerprint, model_id, revision, dtype, quantization, record (the whole). The
+    base model's rank is NaN. attrs["complaints"] has a sentence for each run that is not shown.
     Example: as_frame(sweep(configs, data, environment))["em_strict"].max()
     """
     rows, complaints = [], []
@@ -67,25 +65,20 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     A folder fills with runs on other rows, of other models, formats or epochs; one table or figure must not mix them.
     The base model's run belongs to the set with its model, data and decoding. attrs["complaints"] names what is left
     out, and in what it differs.
-
     Example: comparable(load_frame(folder))["epochs"].nunique() -> 1
     """
     if frame.empty:
         return frame
-    adapted, same = frame[frame["rank"].notna()], [*_ANSWERING, *_TRAINING]
-    groups = (
-        frame.groupby(_ANSWERING, sort=False, dropna=False)
-        if adapted.empty
-        else adapted.groupby(same, sort=False, dropna=False)
-    )
-    largest = max((group for _, group in groups), key=len).iloc[0]
-    differs = pd.DataFrame({name: _differs(frame[name], largest[name]) for name in same})
-    differs.loc[frame["rank"].isna(), _TRAINING] = False  # the base model is not trained
+    base = frame["rank"].isna()
+    sizes = frame[~base | base.all()].groupby(_SAME, sort=False, dropna=False)["run_id"].transform("size")
+    largest = frame.loc[sizes.idxmax()]
+    differs = pd.DataFrame({name: _differs(frame[name], largest[name]) for name in _SAME})
+    differs.loc[base, _TRAINING] = False  # the base model is not trained
     out = differs.any(axis=1)
     kept = frame[~out].sort_values("rank", na_position="first", kind="stable", ignore_index=True)
     told = []
     for index, run in frame[out].iterrows():
-        what = [f"{name} {run[name]}, not {largest[name]}" for name in same if differs.loc[index, name]]
+        what = [f"{name} {run[name]}, not {largest[name]}" for name in _SAME if differs.loc[index, name]]
         told.append(f"{run_name(run)} is left out of the comparison: {'; '.join(what)}.")
     kept.attrs["complaints"] = [*frame.attrs.get("complaints", []), *told]
     return kept
@@ -96,7 +89,6 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
 
     Runs on other rows, of another model or format are other configurations. `seeds` lists the seeds and `records` their
     records in that order; `record` is the first one's.
-
     Example: pooled(as_frame(sweep(configs, data, environment, seeds=(0, 1, 2)))).loc[0, "seeds"] -> (0, 1, 2)
     """
     settings, rows = [*WORK, *(f.name for f in fields(RunConfig) if f.name != "seed")], []
@@ -120,22 +112,14 @@ def find(pool: pd.DataFrame, fields: dict | None) -> pd.Series | None:
     return pool[same].iloc[0] if same.any() else None
 
 
-def per_question(record: dict, norm: str = "strict") -> tuple[list[float], list[float]]:
-    """Return exact match and token F1 of every question of a record, in the dataset's order.
+def by_seed(records: Sequence[dict], metric: str) -> np.ndarray:
+    """Return the exact match ("em") or token F1 ("f1") of every question in several seeds' records: (questions, seeds).
 
-    Example: em, f1 = per_question(record)
+    Example: mean_interval(by_seed(pooled(frame).loc[0, "records"], "em"))
     """
-    pairs = [(p["answer"], p.get("references") or [p["reference"]]) for p in record["predictions"]]
-    return [exact_match(a, r, norm) for a, r in pairs], [token_f1(a, r, norm) for a, r in pairs]
-
-
-def by_seed(records: Sequence[dict], norm: str = "strict") -> tuple[np.ndarray, np.ndarray]:
-    """Return exact match and token F1 of several seeds' records, each of the shape (questions, seeds).
-
-    Example: mean_interval(by_seed(pooled(frame).loc[0, "records"])[0])
-    """
-    em, f1 = zip(*(per_question(record, norm) for record in records), strict=True)
-    return np.transpose(em), np.transpose(f1)
+    score = {"em": exact_match, "f1": token_f1}[metric]
+    scores = [[score(p["answer"], p.get("references") or p["reference"]) for p in r["predictions"]] for r in records]
+    return np.transpose(scores)
 
 
 def measured(pool: pd.DataFrame) -> str:
@@ -146,16 +130,16 @@ def measured(pool: pd.DataFrame) -> str:
     if pool.empty:
         return "Measured: nothing yet."
     last = pool.iloc[-1]
-    adapted = pool[pool["rank"].notna()] if pool["rank"].notna().any() else pool  # the base model has one seed at most
-    data, seeds = last["record"]["data"], sorted({seed for some in adapted["seeds"] for seed in some})
-    fewest = adapted["seeds"].map(len).min()
+    counts = pool.loc[pool["rank"].notna() | pool["rank"].isna().all(), "seeds"]  # the base model has one seed at most
+    data, seeds = last["record"]["data"], sorted({seed for some in counts for seed in some})
     over = f"seed {seeds[0]}; 95 % intervals over questions alone."
     if len(seeds) > 1:
+        fewest = counts.map(len).min()
         count = len(seeds) if fewest == len(seeds) else f"{fewest} to {len(seeds)}"
         over = f"means over {count} seeds ({', '.join(map(str, seeds))}); 95 % intervals over questions and seeds."
     return (
-        f"Measured: {_model(last)}, profile {last['profile']}, dataset {last['data']} ({data['train_rows']} train and "
-        f"{data['test_rows']} test rows), strict norm, n = {last['n']:.0f} questions, {over}"
+        f"Measured: {_model(last)}, dataset {last['data']} ({data['train_rows']} train and {data['test_rows']} test rows), "
+        f"strict norm, n = {last['n']:.0f} questions, {over}"
     )
 
 
@@ -168,13 +152,12 @@ def run_title(pool: pd.DataFrame) -> str:
         return "nothing measured yet"
     last = pool.iloc[-1]
     data, seeds = last["record"]["data"], f", {len(last['seeds'])} seeds" if len(last["seeds"]) > 1 else ""
-    rows = f"{data['name']} ({data['train_rows']} train, {data['test_rows']} test rows)"
-    return f"{_model(last)}, profile {last['profile']}, {rows}{seeds}"
+    return f"{_model(last)}, {data['name']} ({data['train_rows']} train, {data['test_rows']} test rows){seeds}"
 
 
 def _model(run: pd.Series) -> str:
     quantized = f" ({run['quantization']})" if run["quantization"] not in (None, "none") else ""
-    return f"{run['model']} in {run['dtype']}{quantized}"
+    return f"{run['model']} in {run['dtype']}{quantized}, profile {run['profile']}"
 
 
 def _differs(column: pd.Series, value) -> pd.Series:
@@ -184,17 +167,15 @@ def _differs(column: pd.Series, value) -> pd.Series:
 
 
 def _flat(record: dict) -> dict:
-    model, machine, timing, data = (record.get(part) or {} for part in ("model", "environment", "timing", "data"))
+    model, machine, data = (record.get(part) or {} for part in ("model", "environment", "data"))
     return {
         "run_id": record["run_id"],
         **asdict(RunConfig.from_dict(record["config"])),
         **record["metrics"],
-        **{name: model.get(name) for name in ("total", "trainable", "trainable_percent")},
-        **{name: timing.get(name) for name in ("train_seconds", "answer_seconds", "samples_per_second")},
-        "peak_memory_gib": (record.get("memory") or {}).get("peak_bytes", float("nan")) / 2**30,
+        "trainable": model.get("trainable"), "trainable_percent": model.get("trainable_percent"),
         "data": data["name"], "data_fingerprint": data["fingerprint"],
         "model_id": model.get("id"), "revision": model.get("revision"),
-        **{name: machine.get(name) for name in ("profile", "device", "dtype")},
+        "profile": machine.get("profile"), "dtype": machine.get("dtype"),
         "quantization": machine.get("quantization") or "none",
         "record": record,
     }  # fmt: skip

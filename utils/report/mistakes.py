@@ -45,7 +45,6 @@ def why_it_changed(record: dict) -> pd.DataFrame:
     """Return the predictions that are right by one norm and wrong by another, with the characters that did it.
 
     A row each: question, answer, reference (the nearest), 1 or 0 under each norm, and what separates the two.
-
     Example: why_it_changed(record)["characters"].tolist() -> ["ş U+015F for ș U+0219", ". added"]
     """
     rows = []

@@ -3,6 +3,7 @@
 import html
 import textwrap
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -35,15 +36,13 @@ def set_labels(axis, x: str, y: str, title: str = "") -> None:
     """
     axis.set_xlabel(x, fontsize=SIZE)
     axis.set_ylabel(y, fontsize=SIZE)
-    axis.tick_params(labelsize=SIZE)
     axis.set_title(title, fontsize=SIZE, parse_math=False)  # it may name a file
+    axis.tick_params(labelsize=SIZE)
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def finish(figure: Figure, title: str, axis=None, order=None) -> Figure:
-    """Set the figure's title and, where an axis is given, that axis's legend below all panels; return the figure.
-
-    `order` is a key that sorts the legend's labels.
+    """Set the figure's title and, where an axis is given, its legend below all panels; `order` is a key for its labels.
 
     Example: return finish(figure, run_title(pool), axes[0])
     """
@@ -52,9 +51,17 @@ def finish(figure: Figure, title: str, axis=None, order=None) -> Figure:
         handles, labels = axis.get_legend_handles_labels()
         named = dict(zip(labels[::-1], handles[::-1], strict=True))  # of a label's several marks the first
         labels = sorted(named, key=order or labels.index)
-        handles = [named[label] for label in labels]
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=SIZE)
+        looks = {"loc": "outside lower center", "ncols": 3, "frameon": False, "fontsize": SIZE}
+        figure.legend([named[label] for label in labels], labels, **looks)
     return figure
+
+
+def smooth(losses: Sequence[float]) -> pd.Series:
+    """Return a training's losses, each the mean of the last tenth of the steps.
+
+    Example: smooth([4.0, 2.0]).tolist() -> [4.0, 2.0]
+    """
+    return pd.Series(losses).rolling(max(1, len(losses) // 10), min_periods=1).mean()
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -70,18 +77,15 @@ def styled(table: pd.DataFrame) -> Styler:
     """Return the table as a notebook shows it: caption above, three decimals, a dash where there is no value, text left.
 
     What a cell holds is shown as text, never taken for HTML.
-
     Example: styled(table_3(frame))
     """
-    numbers = {column: f"{{:.{_digits(column)}f}}" for column in table.select_dtypes("floating").columns}
     looks = {"caption": "caption-side: top; text-align: left; white-space: normal; max-width: 60em"}
     looks |= {f".col{table.columns.get_loc(c)}": "text-align: left; vertical-align: top" for c in _texts(table)}
-    view = table.reset_index(drop=True).style.format(numbers, na_rep="–", escape="html")
+    view = table.reset_index(drop=True).style.format(_formats(table), na_rep="–", escape="html")
     view = view.format_index(escape="html", axis="columns").hide(axis="index")
     view = view.set_table_styles([{"selector": where, "props": props} for where, props in looks.items()])
-    view = view.set_uuid(
-        f"{zlib.crc32(as_text(table).encode()):08x}"
-    )  # the same table gives the same HTML, run after run
+    # Named after what it shows: the same table gives the same HTML, run after run.
+    view = view.set_uuid(f"{zlib.crc32(as_text(table).encode()):08x}")
     return view.set_caption(html.escape(table.attrs["caption"])) if "caption" in table.attrs else view
 
 
@@ -90,29 +94,25 @@ def as_text(table: pd.DataFrame) -> str:
 
     Example: print(as_text(table_6(frame)))
     """
-    numbers = {column: f"{{:.{_digits(column)}f}}".format for column in table.select_dtypes("floating").columns}
-    shown = table.assign(
-        **{column: table[column].astype(object).where(table[column].notna(), "–") for column in _texts(table)}
-    )
-    text = shown.to_string(index=False, na_rep="–", formatters=numbers)
+    shown = table.fillna(dict.fromkeys(_texts(table), "–"))
+    text = shown.to_string(index=False, na_rep="–", formatters=_formats(table))
     return f"{table.attrs['caption']}\n{text}" if "caption" in table.attrs else text
 
 
-def captioned(rows: list[dict], caption: str) -> pd.DataFrame:
-    """Return rows as a table with its caption; a column of numbers stays one where all its values are missing.
+def captioned(rows: Sequence[dict], caption: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return rows as a table with its caption; `columns` picks and orders its columns.
 
-    Example: captioned([{"rank": 2, "EM, measured": None}], "Table 3.")
+    Example: captioned([{"rank": 2, "EM, measured": 0.41}], "Table 3.")
     """
-    table = pd.DataFrame(rows)
-    numbers = [c for c in table.columns if c.startswith(("EM, ", "F1, ", "trainable %"))]
-    table = table.astype(dict.fromkeys(numbers, "float64"))
+    table = pd.DataFrame(rows, columns=columns)
     table.attrs["caption"] = caption
     return table
 
 
-def _digits(column: str) -> int:
-    return 4 if "trainable" in column else 3
+def _formats(table: pd.DataFrame) -> dict[str, Callable]:
+    digits = {column: 4 if "trainable" in column else 3 for column in table.select_dtypes("floating")}
+    return {column: f"{{:.{n}f}}".format for column, n in digits.items()}
 
 
-def _texts(table: pd.DataFrame) -> list[str]:
-    return [column for column in table.columns if not pd.api.types.is_numeric_dtype(table[column])]
+def _texts(table: pd.DataFrame) -> pd.Index:
+    return table.select_dtypes(exclude="number").columns
