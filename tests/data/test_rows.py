@@ -301,6 +301,7 @@ def files(draw):
     return f"a{suffix}", content
 
 
+@pytest.mark.long
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(files())
 def test_whatever_a_file_holds_ends_in_rows_or_in_a_sentence(tmp_path, file):

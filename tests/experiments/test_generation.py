@@ -12,6 +12,7 @@ def gemma(environment):
     return load_base("gemma-3-270m", environment), load_tokenizer("gemma-3-270m")
 
 
+@pytest.mark.long
 def test_batches_of_one_and_of_many_give_the_same_answers_in_float32(gemma, data, monkeypatch):
     model, tokenizer = gemma
     assert model.dtype == torch.float32

@@ -80,6 +80,7 @@ def test_each_trouble_has_a_message_of_its_own(endpoint, tmp_path):
     assert granted == "granted"
 
 
+@pytest.mark.long
 def test_no_network_is_a_third_message(tmp_path):
     (said,) = ask("http://127.0.0.1:9", [("gated/model", TOKEN)], tmp_path)  # nothing listens on that port
     assert said.startswith("ConnectionError: No network: the Hub, which holds gated/model, cannot be reached")

