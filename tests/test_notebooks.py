@@ -14,6 +14,8 @@ from nbclient.exceptions import CellExecutionError
 
 from utils.data import load_qa
 from utils.environment import ROOT
+from utils.paper import RANKS
+from utils.records import load_records, run_name
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [
@@ -66,6 +68,34 @@ def test_a_notebook_is_valid_executed_and_clean(path):
 def test_every_code_cell_has_a_sentence_before_it_somewhere_and_stays_small(path):
     for cell in code(path):
         assert len(cell.source.splitlines()) <= 30
+
+
+def test_the_scores_told_in_headers_and_readme_are_those_of_the_published_records():
+    records, complaints = load_records(ROOT / "figures" / "reference" / "demo")
+    assert (len(records), complaints) == (12, [])
+    by_run = {run_name(record["config"]): record["metrics"] for record in records}
+
+    def told(metric, *runs):
+        return [f"{by_run[run][metric]:.3f}".removeprefix("0") for run in runs]
+
+    ranks = [f"r {rank} q,v 1e-4" for rank in RANKS]
+    em, known = told("em_strict", "base", *ranks), told("contains", "base", ranks[1])
+    gaps = [f"{by_run[run]['f1_strict'] - by_run[run]['em_strict']:.2f}" for run in (ranks[0], ranks[-1])]
+    tables = [
+        " / ".join(told("em_strict", *(f"r 2 {m} {r}" for m in ("q", "q,v", "q,k,v,o")))) for r in ("3e-4", "1e-4")
+    ]
+    expected = {
+        "02": (f"from {em[0]} to {em[2]}", f"from {known[0]} to {known[1]}"),
+        "03": (f"is {', '.join(em[1:])}; base model {em[0]}",),
+        "04": (f"{tables[0]} at 3e-4 and {tables[1]} at 1e-4",),
+        "05": (f"is {gaps[0]} at rank 1 and {gaps[1]} at rank 32", f"goes from {em[1]} to {em[-1]}"),
+    }
+    for path in PATHS:
+        header = nbformat.read(path, as_version=4).cells[0].source
+        assert [text for text in expected.get(path.stem[:2], ()) if text not in header] == [], path.stem
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{em[0]} for the base model, {', '.join(em[1:])} for ranks 1 to 32" in readme
+    assert f"in {known[0]} of the base model's generations, and in {known[1]} of rank 2's" in readme
 
 
 @pytest.mark.long
