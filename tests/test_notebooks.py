@@ -197,12 +197,12 @@ def test_a_repository_that_cannot_be_fetched_ends_in_one_sentence(tmp_path):
 
 
 def test_without_the_packages_the_setup_cell_ends_in_one_sentence():
-    hidden = "import sys\nsys.modules['torch'] = sys.modules['pandas'] = None\n"
+    hidden = "import sys\nsys.modules['peft'] = sys.modules['pandas'] = None\n"
     command = [sys.executable, "-c", hidden + code(PATHS[0])[0].source]
     done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
-        "ModuleNotFoundError: Not installed for this Python: torch, pandas. Run 'make lab'"
+        "ModuleNotFoundError: Not installed for this Python: peft, pandas. Run 'make lab'"
     )
 
 

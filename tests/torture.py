@@ -122,7 +122,8 @@ def kill(runs: Path, number: int, latest: float, chance: random.Random) -> tuple
         wrong.append(f"the sweep ended with exit code {process.exitcode}")
     if process.exitcode == 0:
         return False, wrong
-    moment = "by the clock" if by_clock else f"before disk operation {operation} ({pipe.recv()})"
+    struck = pipe.recv() if process.exitcode == -signal.SIGKILL and pipe.poll() else "never reached"
+    moment = "by the clock" if by_clock else f"before disk operation {operation} ({struck})"
     kept = f"records {len(before)} -> {len(after)}, adapters {len(adapters)}, half written {len(half)}"
     print(
         f"kill {number}: {seconds:.2f} s into the sweep, {moment}; {kept}; {'; '.join(wrong) or 'nothing lost'}",

@@ -6,8 +6,8 @@ data, prompt, training, generation, metrics, records, tables and plots.
 
 from importlib.util import find_spec
 
-# All but bitsandbytes, which the setup cell installs in Colab.
-_NEEDED = "torch transformers peft accelerate datasets numpy scipy pandas jinja2 matplotlib ipywidgets".split()
+# All but bitsandbytes, which the setup cell installs in Colab, and torch, without which the core loads.
+_NEEDED = "transformers peft accelerate datasets numpy scipy pandas jinja2 matplotlib ipywidgets".split()
 if _missing := [name for name in _NEEDED if find_spec(name) is None]:
     raise ModuleNotFoundError(
         f"Not installed for this Python: {', '.join(_missing)}. Run 'make lab', which sets everything up and opens the "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from utils.disk import whole
 from utils.environment import ROOT, detect, git, shorten
@@ -65,9 +65,11 @@ def run_notebooks(target: Path, profile: str) -> bool:
                 notebook, cwd=str(path.parent), timeout=None, kernel_name="python3", record_timing=False,
                 extra_arguments=["--IPKernelApp.log_level=40"],
             )  # fmt: skip
-        except CellExecutionError as error:
+        except (CellExecutionError, DeadKernelError) as error:  # memory that ran out kills a kernel
             nbformat.write(notebook, failed := target / f"{path.stem}.failed.ipynb")
-            print(f"failed: {error.ename}: {error.evalue}\nThe notebook as far as it came: {shorten(failed)}")
+            print(
+                f"failed: {getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}\nThe notebook as far as it came: {shorten(failed)}"
+            )
             return False
         notebook.metadata.pop("widgets", None)  # without its state GitHub calls the notebook invalid
         with whole(target / path.name) as unfinished:

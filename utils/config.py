@@ -38,7 +38,7 @@ class RunConfig:
     """The settings of one run, in the paper's terms. Frozen and validated: a wrong value never reaches training.
 
     The paper gives rank, alpha, target modules and learning rate; what it leaves unsaid is assumed here.
-    Example: RunConfig(model="gemma-3-270m", rank=2).run_id -> "r2-a8-qv-lr1e-4-s0-gemma-3-270m-5d2b0c"
+    Example: RunConfig(model="gemma-3-270m", rank=2).run_id -> "r2-a8-qv-lr1e-4-s0-gemma-3-270m-3d838e"
     """
 
     model: str  # key of models.MODELS, or a folder or Hub id of a causal language model
@@ -169,7 +169,8 @@ _RULES = {
     "alpha": (lambda value: value is None or _is_positive(value), "a number above 0"),
     "target_modules": (_is_module_set, f"letters out of {', '.join(MODULE_LETTERS)}, one or more, none of them twice"),
     "learning_rate": (_is_positive, "a number above 0"),
-    "epochs": _whole(1), "batch_size": _whole(1), "seed": _whole(0), "max_new_tokens": _whole(1), "shots": _whole(0),
+    "epochs": _whole(1), "batch_size": _whole(1), "max_new_tokens": _whole(1), "shots": _whole(0),
+    "seed": (lambda value: _is_whole(value, 0, 2**32 - 1), "a whole number from 0 to 4294967295"),  # NumPy's range
     "dropout": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 up to (not including) 1"),
     "loss_on": _one_of("answer", "text"), "prompt_language": _one_of("en", "ro"), "rslora": _SWITCH, "dora": _SWITCH,
 }  # fmt: skip

@@ -56,6 +56,8 @@ def clear_leftovers(folder: Path) -> list[str]:
 
     Example: clear_leftovers(Path("runs/demo")) -> ["r2-a8-0a1b2c3d4e.json.4711-laptop.unfinished"]
     """
+    if not os.access(folder, os.W_OK):
+        return []
     cleared = []
     for path in [*folder.glob("*"), *folder.glob("*/*")]:
         if (found := _LEFTOVER.fullmatch(path.name)) and not _is_writing(path, int(found["pid"]), found["machine"]):
@@ -104,10 +106,10 @@ def _is_writing(path: Path, pid: int, machine: str) -> bool:
 
 
 def _discard(leftover: Path, path: Path) -> None:
-    if leftover.suffix == ".replaced" and not path.exists():
+    if leftover.suffix == ".replaced" and not os.path.exists(path):
         with suppress(OSError):
             leftover.rename(path)
-    if leftover.is_dir():
+    if os.path.isdir(leftover):  # Path's raises where the folder may not be entered
         shutil.rmtree(leftover, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -76,7 +76,7 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
         gpu = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability {major}.{minor}"
     dataset = "hub" if model.startswith("llama-3.2-3b") else "bundled"
     named = os.environ.get("RUNS")  # a folder that was named goes before Drive
-    runs = Path(named).resolve() if named else (drive and drive_folder()) or ROOT / "runs"
+    runs = Path(named).expanduser().resolve() if named else (drive and drive_folder()) or ROOT / "runs"
     return Environment(device, dtype, reason, quantization, profile, model, dataset, runs / profile, gpu)
 
 
@@ -101,7 +101,7 @@ def report(environment: Environment) -> Report:
     """
     e, (dtype, reason) = environment, environment.format_for(environment.model)
     where, runs = e.gpu or f"{os.cpu_count()} CPU cores (no GPU)", shorten(e.runs)
-    existing = next(place for place in [e.runs, *e.runs.parents] if place.exists())
+    existing = next(place for place in [e.runs, *e.runs.parents] if os.path.exists(place))
     rows = {
         "profile": e.profile, "model": e.model, "dataset": e.dataset, "device": where,
         "number format": f"{dtype} ({reason})", "quantization": e.quantization, "runs are kept in": runs,

@@ -146,7 +146,9 @@ def _check(record: dict, folder: Path) -> None:
         raise ValueError(" and ".join(f"{name} {what}" for name, what in wrong.items()))
     record_path(folder, record["run_id"], identity_of(record))
     if not failed:  # adding and joining tell numbers and texts from anything else
-        sum(record["metrics"].values()) + sum(entry["step"] + entry["loss"] for entry in record["training"])
+        sum(record["metrics"].values()) + sum(e["step"] + e["epoch"] + e["loss"] for e in record["training"])
         for p in record["predictions"]:
-            "".join([*p.get("references", ()), p.get("question", ""), p.get("generation", ""), p["answer"] or ""])
-        record["predictions"][0]
+            references = p.get("references") or [p["reference"]]
+            "".join([*references, p.get("question", ""), p.get("generation", ""), p["answer"] or ""])
+        if not 0 < len(record["predictions"]) == record["metrics"]["n"] or not 0 <= record["metrics"]["em_strict"] <= 1:
+            raise ValueError("its metrics are not those of its predictions")

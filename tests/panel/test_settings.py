@@ -28,8 +28,9 @@ def record(config, name="bundled", status="finished"):
         "model": {"id": "made", "revision": "seed 0"},
         "environment": {"dtype": "float32", "quantization": "none"},
         "timing": {"train_seconds": 100, "answer_seconds": 80},
-        "training": [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0}],
-        "metrics": {"em_strict": 0.5, "f1_strict": 0.625, "n": 6}, "predictions": [{"answer": "1889"}],
+        "training": [{"step": 1, "epoch": 0.5, "loss": 4.0}, {"step": 2, "epoch": 1.0, "loss": 2.0}],
+        "metrics": {"em_strict": 0.5, "f1_strict": 0.625, "n": 6},
+        "predictions": 6 * [{"answer": "1889", "references": ["1889"]}],
     }  # fmt: skip
 
 

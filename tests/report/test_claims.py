@@ -18,15 +18,15 @@ def verdict(records, begins):
 def test_every_claim_has_a_row_in_the_papers_words(seeds_frame):
     table = verdicts(seeds_frame)
     assert table["claim"].tolist() == [claim["claim"] for claim in paper.CLAIMS]
-    assert table["the paper's words"].isna().tolist() == [False] * 6 + [True]  # the last question is ours
+    assert table["the paper's words"].isna().tolist() == [False] * 7 + [True]  # the last question is ours
     assert table["compared"].notna().all()
-    assert table.drop(index=5)[["difference", "95 %", "p (Holm)", "could show"]].notna().all(axis=None)
+    assert table.drop(index=6)[["difference", "95 %", "p (Holm)", "could show"]].notna().all(axis=None)
     assert "Holm's method for 41 comparisons" in table.attrs["caption"]
 
 
 def test_with_six_questions_nothing_can_be_told_apart_and_the_row_says_what_could(frame):
     table = verdicts(frame)
-    assert table["verdict"].value_counts().to_dict() == {"not distinguishable at this n": 6, "supported": 1}
+    assert table["verdict"].value_counts().to_dict() == {"not distinguishable at this n": 7, "supported": 1}
     assert row_of(table, "The share")["verdict"] == "supported"  # counted, whatever was run
     assert row_of(table, "q alone")["could show"] == 1.0  # six of six, all to one side
 
@@ -42,6 +42,7 @@ def test_an_unclear_verdict_says_the_smallest_difference(grid):
     ("begins", "right"),
     [
         ("Every", lambda c: 10 if c.rank is None else 40),
+        ("All", lambda c: 10 if c.rank is None else 40),
         ("Rank 2 is", lambda c: 50 if c.rank == 2 else 10),
         ("q alone", lambda c: 10 if c.target_modules == ("q",) else 50),
         ("More modules", lambda c: {1: 5, 2: 25, 4: 50}[len(c.target_modules)]),
@@ -57,9 +58,9 @@ def test_one_comparison_against_a_claim_decides(grid):
     def right(c):
         return 10 if c.rank is None else 0 if c.target_modules == ("q",) else 40
 
-    row = verdicts(as_frame(grid(right, N))).iloc[0]
+    row = row_of(verdicts(as_frame(grid(right, N))), "All")
     assert (row["verdict"], row["difference"]) == ("contradicted", pytest.approx(-10 / N))
-    assert row["compared"].endswith("− base (the least of 22)")
+    assert row["compared"].endswith("− base (the least of 10)")
 
 
 def test_trainable_shares_are_counted_without_a_model(grid, monkeypatch):

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from utils.environment import ROOT, Environment, detect, prepare
 from utils.experiments.record import about_run
-from utils.experiments.runs import run, scores
+from utils.experiments.runs import finished_record, run, scores
+from utils.models.adapter import check_modules
 from utils.models.base import held_base
 from utils.records import save_record
 
@@ -26,7 +27,6 @@ def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Enviro
 
     `cluster` is "local" or a head node's host:port; its machines share environment.runs and this repository's path. A
     run that breaks or loses its worker is done again by a new one; the second time its record says "failed".
-
     Example: sweep_on("local", [config], data, environment)[config]["status"] -> "finished"
     """
     ray, connection = _connected(cluster)
@@ -37,7 +37,7 @@ def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Enviro
         largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes())  # no worker spans two machines
         cores = 1 if kind == "GPU" else min(int(has["CPU"]) // count, largest)
         actor = ray.remote(num_cpus=cores, num_gpus=int(kind == "GPU"))(_Worker)
-        held = configs[0].model, ray.put(data), environment, cores
+        held = configs, ray.put(data), environment, cores
         waiting, free, running, done, errors = configs[::-1], [], {}, {}, {config: [] for config in (None, *configs)}
         while len(done) < len(configs):
             for worker in [actor.remote(*held) for _ in range(count - len(free) - len(running))]:
@@ -58,27 +58,28 @@ def sweep_on(cluster: str, configs: list, data: DatasetDict, environment: Enviro
                     waiting.append(config)
                     say(f"{config.run_id}, try {len(errors[config])} of {TRIES}: {errors[config][-1]}")
                 continue
-            free.append(worker)
+            free, errors[None] = [*free, worker], []
             if config:
                 done[config] = record
                 bar.update()
-                say(f"{config.run_id}: {scores(record)}{'. ' + record['error'] if 'error' in record else ''}")
+                say(f"{config.run_id}: {'failed. ' + record['error'] if 'error' in record else scores(record)}")
     return done
 
 
 class _Worker:
-    def __init__(self, name: str, data: DatasetDict, environment: Environment, cores: int) -> None:
+    def __init__(self, configs: list, data: DatasetDict, environment: Environment, cores: int) -> None:
         prepare()
         torch.set_num_threads(cores)
-        gpu = environment.gpu and detect(environment.profile).gpu  # a record names the machine that it was made on
-        self.name, self.data, self.environment = name, data, replace(environment, gpu=gpu)
+        self.configs, self.data = configs, data  # and a record names the machine that it was made on
+        self.environment = replace(environment, gpu=environment.gpu and detect(environment.profile).gpu)
 
-    def work(self, config, errors: list[str]) -> dict | None:
-        model, tokenizer = held_base(self.name, self.environment)  # the first call, without a run, loads it
-        if not config or len(errors) < TRIES:
-            return config and run(config, self.data, self.environment, model, tokenizer)
+    def work(self, config, errors: list[str]) -> dict | list:
+        model, tokenizer = held_base(self.configs[0].model, self.environment)  # the first call, without a run, loads it
+        if not config:
+            return [check_modules(model, one) for one in self.configs if not one.is_base]
+        if (found := finished_record(config, self.data, self.environment)) or len(errors) < TRIES:
+            return found or run(config, self.data, self.environment, model, tokenizer)
         failed = {**about_run(config, self.data, self.environment, model), "status": "failed", "error": errors[-1]}
-        failed["model"] |= {"trainable": None, "trainable_percent": None}  # no adapter is left to count
         save_record(failed, self.environment.runs / "records")
         return failed
 
@@ -86,14 +87,14 @@ class _Worker:
 def _connected(cluster: str) -> tuple:
     os.environ |= SETTINGS
     ip = "127.0.0.2" if cluster == "local" and sys.platform == "linux" else None  # Ray makes a public one of 127.0.0.1
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error", "_node_ip_address": ip}
     try:
         import ray
 
         if cluster != "local":  # Ray itself tries a wrong address for minutes
             socket.create_connection(((at := cluster.rpartition(":"))[0], int(at[2])), timeout=20).close()
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
         with chdir(ROOT):  # a worker imports from where its driver was when it connected
-            return ray, ray.init(cluster, _node_ip_address=ip, **quiet)
+            return ray, ray.init(cluster, **quiet)
     except ImportError:
         raise ImportError("A cluster needs Ray: pip install -c constraints.txt -r requirements-cluster.txt") from None
     except (OSError, RuntimeError, ValueError) as error:

@@ -40,6 +40,7 @@ class AnswerTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         """Take Trainer's arguments; tell it that the loss counts the step's label tokens by itself."""
+        kwargs["args"]._n_gpu = min(1, kwargs["args"].n_gpu)  # else Trainer shares a batch among all GPUs
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = True
 

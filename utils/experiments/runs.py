@@ -1,5 +1,6 @@
 """Settings and rows in, records out: one run, and a sweep that keeps one base model and skips what is finished."""
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -164,7 +165,7 @@ def finished_record(config: RunConfig, data: DatasetDict, environment: Environme
     """
     path = _path(config, data, environment)
     try:
-        record = read_record(path) if path.exists() else {}
+        record = read_record(path) if os.path.exists(path) else {}  # Path's raises where the folder may not be entered
     except ValueError:
         return None  # a damaged file: the run is done again, and takes its place
     if record.get("status") != "finished":

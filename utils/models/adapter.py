@@ -25,15 +25,11 @@ def lora_config(config: RunConfig) -> LoraConfig:
     """
     if config.is_base:
         raise ValueError("This configuration is the base model (rank None): it has no adapter to add.")
+    modules = [MODULE_LETTERS[letter] for letter in config.target_modules]
     return LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=[MODULE_LETTERS[letter] for letter in config.target_modules],
-        use_rslora=config.rslora,
-        use_dora=config.dora,
-        task_type="CAUSAL_LM",
-    )
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules,
+        use_rslora=config.rslora, use_dora=config.dora, task_type="CAUSAL_LM",
+    )  # fmt: skip
 
 
 def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:

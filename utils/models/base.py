@@ -3,18 +3,21 @@
 import gc
 import sys
 import tempfile
+import threading
 import traceback
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from utils.environment import Environment, hub_reachable
-from utils.models.access import check_access, source_of
+from utils.models.access import check_access, describe_model, source_of
 from utils.models.adapter import remove_lora
 from utils.models.cpu import GROUPED, keep_freed_memory
 from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama, tiny_tokenizer
 
+IN_USE = threading.RLock()  # a panel's thread holds it while it works on the base
 _held: dict[tuple, tuple[PreTrainedModel, PreTrainedTokenizerFast]] = {}  # one entry at most
 
 
@@ -25,7 +28,9 @@ def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, Pre
     that runs takes its model from here, and what was held is let go before another is loaded.
     Example: held_base("tiny-llama", detect("smoke"))[0] is held_base("tiny-llama", detect("smoke"))[0] -> True
     """
-    key = name, environment.device, environment.format_for(name)[0], environment.quantization
+    revision = describe_model(name)["revision"] if source_of(name).kind == "folder" else None  # it may be written anew
+    key = name, revision, environment.device, environment.format_for(name)[0], environment.quantization
+    _must_be_free()
     _let_frames_go()
     if key not in _held:
         release_base()
@@ -40,6 +45,7 @@ def release_base() -> None:
 
     Example: release_base(); len(gc.garbage) -> 0
     """
+    _must_be_free()
     _held.clear()
     _let_frames_go()
     gc.collect()  # under float16 accelerate leaves a cycle through model.forward
@@ -118,10 +124,19 @@ def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
     return llama3_tokenizer() or load_tokenizer("llama-3.2-3b-ungated")
 
 
+def _must_be_free() -> None:
+    if not IN_USE.acquire(blocking=False):
+        raise RuntimeError(
+            "A panel is using the base model: wait until it has ended, or press Stop, and run this cell again."
+        )
+    IN_USE.release()
+
+
 def _let_frames_go() -> None:
     # IPython keeps the error of an interrupted cell, and that its frames: the model, its adapter, a step's activations.
-    error = getattr(sys, "last_value", None)
-    while error is not None:
+    error, seen = getattr(sys, "last_value", None), []
+    while error is not None and all(error is not one for one in seen):  # a chain of causes may be a ring
+        seen.append(error)
         traceback.clear_frames(error.__traceback__)
         for frame, _ in traceback.walk_tb(error.__traceback__):
             len(frame.f_locals)  # up to Python 3.12 the shown traceback left a copy; it is only emptied by being read
@@ -139,7 +154,7 @@ def _from_pretrained(auto_class, name: str, **arguments):
         transformers.utils.logging.disable_progress_bar()  # a bar a load says nothing; a download's must be seen
     try:
         return auto_class.from_pretrained(place, trust_remote_code=False, **arguments)
-    except (OSError, ValueError) as error:  # transformers and huggingface_hub turn their troubles into these
+    except (OSError, ValueError, SafetensorError) as error:  # what transformers and huggingface_hub make of trouble
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OSError(f"{name} could not be loaded as a causal language model: {first}") from None
     finally:

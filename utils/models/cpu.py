@@ -73,17 +73,18 @@ def compiled_layers(causal_lm: PreTrainedModel, compiled: bool = True) -> Iterat
         yield
         return
     activations = [(m, m.act_fn) for m in causal_lm.modules() if isinstance(getattr(m, "act_fn", None), GELUTanh)]
+    layers = getattr(causal_lm.model, "layers", ())  # where they lie elsewhere (OPT) they run as they were written
     causal_lm.enable_input_require_grads()  # else the first layer, whose input needs no gradient, is compiled apart
     for parent, _ in activations:
         parent.act_fn = SigmoidGelu()
-    for layer in causal_lm.model.layers:
+    for layer in layers:
         layer.forward = torch.compile(layer.forward, dynamic=True)
     try:
         # Another set of adapted projections is another layer to compile: eleven configurations pass the limit of eight.
         with torch._dynamo.config.patch(suppress_errors=True, recompile_limit=64):
             yield
     finally:
-        for layer in causal_lm.model.layers:
+        for layer in layers:
             del layer.forward
         for parent, activation in activations:
             parent.act_fn = activation

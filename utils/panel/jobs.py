@@ -12,12 +12,10 @@ from utils.environment import Environment
 from utils.experiments.generation import generate_answers
 from utils.experiments.runs import run
 from utils.models.adapter import has_adapter, remove_lora
-from utils.models.base import held_base
+from utils.models.base import IN_USE, held_base
 from utils.panel.settings import Settings, describe
 from utils.prompt import build_prompt
 from utils.records import adapter_folder, identity_of, load_records, record_path
-
-BASE_IN_USE = threading.Lock()  # all panels of a process work on the one base model it holds
 
 
 class Job(threading.Thread):
@@ -33,7 +31,7 @@ class Job(threading.Thread):
     def run(self) -> None:
         """Do the work on the base model, alone; an error becomes the job's message, for nobody sees a traceback here."""
         try:
-            with BASE_IN_USE:
+            with IN_USE:  # one at a time, and no cell beside it
                 self.phase = "loading"
                 self.work()
         except Exception as error:  # whatever it is, the panel must say it

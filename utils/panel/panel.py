@@ -89,7 +89,7 @@ class HyperparameterPanel(View):
         Example: panel.figure().savefig("curves.png")
         """
         own = self.job and self.job.record
-        earlier = [r for r in self.records if own is None or r["run_id"] != own["run_id"]][:CURVES]
+        earlier = [r for r in self.records if r["training"] and (own is None or r["run_id"] != own["run_id"])][:CURVES]
         if self.job is None:
             return loss_figure([], 0, "Earlier runs" if earlier else "No runs yet", earlier)
         title = describe(self.job.settings.config.as_dict())

@@ -44,7 +44,7 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         "could show",
         "verdict",
     ]
-    could = "“could show”: the smallest difference that a comparison by itself, uncorrected, could have shown."
+    could = "Intervals and “could show”, the smallest difference that it could have shown, are for one comparison by itself."
     table = captioned(rows, f"The paper's claims. {measured(pool)} {_corrected(done)} {could}", columns)
     return table.astype({"difference": float, "p (Holm)": float, "could show": float})
 

@@ -72,7 +72,7 @@ def _difference(answer: str, reference: str) -> str:
         was, now = _named(reference[i:j]), _named(answer[k:m])
         texts = {"insert": f"{now} added", "delete": f"{was} missing", "replace": f"{now} for {was}"}
         said += [texts[kind]] if kind in texts else []
-    return ", ".join(said)
+    return ", ".join(said) or "accepted, not the row's own answer"
 
 
 def _named(part: str) -> str:

@@ -63,7 +63,7 @@ def scores_by_parameters(frame: pd.DataFrame) -> Figure:
     for axis, (metric, (title, _)) in zip(axes, METRICS.items(), strict=True):
         for place, ((rate, modules), runs) in enumerate(groups):
             runs, (mark, colour) = runs.sort_values("trainable"), _mark(", ".join(modules))
-            face, apart = colour if rate == groups[0][0][0] else "white", 1.06 ** (place - len(groups) / 2)
+            face, apart = colour if rate == groups[0][0][0] else "white", 1.12 ** (place - len(groups) / 2)
             looks = {"color": colour, "markerfacecolor": face, "label": f"{', '.join(modules)} at {rate_text(rate)}"}
             _bars(axis, apart * runs["trainable"], runs[f"{metric}_strict"], _limits(runs, metric), f"{mark}-", **looks)
         axis.set_xscale("log")
@@ -112,8 +112,7 @@ def loss_curves(frame: pd.DataFrame) -> Figure:
         losses, colour = smooth(loss["loss"]), _mark(modules)[1]
         slow = run["learning_rate"] == adapted["learning_rate"].min()
         axis.plot(loss["epoch"], losses, "-" if slow else "--", color=colour, linewidth=1.3, label=modules)
-        name = f"r {run['rank']:.0f}" if slow else f"r {run['rank']:.0f} {rate_text(run['learning_rate'])}"
-        ends.append((losses.iloc[-1], loss["epoch"].iloc[-1], name, colour))
+        ends.append((losses.iloc[-1], loss["epoch"].iloc[-1], run_name(run), colour))
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("")
@@ -124,7 +123,7 @@ def loss_curves(frame: pd.DataFrame) -> Figure:
         place = max(place + 0.055, to_axis((epoch, value))[1])
         axis.annotate(name, (epoch, value), (1.04, place), textcoords="axes fraction", color=colour, fontsize=SIZE - 1,
                       va="center", arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6})  # fmt: skip
-    set_labels(axis, "epoch", "training loss (nats per token)")
+    set_labels(axis, "epoch", "training loss (nats per token),\nmean of the last tenth of the steps")
     return finish(figure, run_title(pool), axis, order=len)
 
 
@@ -147,15 +146,15 @@ def forest(frame: pd.DataFrame, metric: str = "em") -> Figure:
         set_labels(axis, f"difference in {METRICS[metric][0]}", "", title)
     axes[0].set_yticks(range(len(order)), order)
     axes[0].invert_yaxis()
-    return finish(figure, f"{run_title(pool)}; filled: holds after Holm's correction")
+    return finish(figure, f"{run_title(pool)}. Filled marks hold after Holm's correction over the differences shown.")
 
 
 def _by_rank(axis, runs: pd.DataFrame, base: pd.DataFrame, limits: dict, mark: str) -> None:
     ranks, em, f1 = runs[["rank", "em", "f1"]].to_numpy(float).T
     axis.fill_between(ranks, em, f1, color=GREY, alpha=0.18, linewidth=0, label="the gap")
-    for scores, (metric, (name, colour)) in zip((em, f1), METRICS.items(), strict=True):
+    for scores, apart, (metric, (name, colour)) in zip((em, f1), (0.97, 1.03), METRICS.items(), strict=True):
         face = "white" if mark == "D-" else colour
-        _bars(axis, ranks, scores, limits[metric], mark, color=colour, markerfacecolor=face, label=name)
+        _bars(axis, apart * ranks, scores, limits[metric], mark, color=colour, markerfacecolor=face, label=name)
         for level in base[metric]:
             axis.axhline(level, color=colour, linestyle=":", label=f"base, {name}")
     if len(runs):  # matplotlib has no logarithms of nothing

@@ -79,8 +79,9 @@ def styled(table: pd.DataFrame) -> Styler:
     What a cell holds is shown as text, never taken for HTML.
     Example: styled(table_3(frame))
     """
-    looks = {"caption": "caption-side: top; text-align: left; white-space: normal; max-width: 60em"}
-    looks |= {f".col{table.columns.get_loc(c)}": "text-align: left; vertical-align: top" for c in _texts(table)}
+    looks = {"caption": "caption-side: top; text-align: left; white-space: normal; max-width: min(60em, 85vw)"}
+    looks["td"] = "vertical-align: top"
+    looks |= {f".col{table.columns.get_loc(c)}": "text-align: left" for c in _texts(table)}
     view = table.reset_index(drop=True).style.format(_formats(table), na_rep="–", escape="html")
     view = view.format_index(escape="html", axis="columns").hide(axis="index")
     view = view.set_table_styles([{"selector": where, "props": props} for where, props in looks.items()])

@@ -8,7 +8,7 @@ from utils import paper
 from utils.config import rate_text
 from utils.metrics import exact_match
 from utils.records import run_name
-from utils.report.frame import by_seed, find, measured, pooled
+from utils.report.frame import by_seed, find, measured, pooled, run_title
 from utils.report.style import captioned
 from utils.stats import mean_interval
 
@@ -52,7 +52,7 @@ def table_4(frame: pd.DataFrame) -> pd.DataFrame:
                 row[f"{norm}, {whose}"] = (RIGHT if right else WRONG) if shown else None
         rows.append(row)
     title = f"Table 4. One question, every rank: {example['question']} Expected: {example['answer']}."
-    return captioned(rows, f"{title} {measured(pool)} {PUBLISHED}")
+    return captioned(rows, f"{title} Measured: {run_title(pool)}. {PUBLISHED}")
 
 
 def table_5(frame: pd.DataFrame) -> pd.DataFrame:
