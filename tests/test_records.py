@@ -50,7 +50,8 @@ def test_a_foreign_file_is_named_and_counts_nowhere(records, tmp_path, content):
      ("metrics.n", "1" + "0" * 400), ("metrics.n", "1" + "0" * 40), ("metrics.n", '"6"'), ("metrics.em_ro", "null"),
      ("config.rank", '"two"'), ("config.rank", "[]"), ("config.alpha", '{"a": 1}'), ("config.target_modules", "[[1]]"),
      ("config", "{}"), ("training", '{"step": 1}'), ("training", '[{"step": 1}]'), ("training", '[{"step": 1, "loss": "x"}]'),
-     ("predictions", "[]"), ("predictions", '[{"answer": 3}]'), ("predictions", '[{"answer": null, "references": [7]}]'),
+     ("predictions", "[]"), ("predictions", '[{"answer": 3}]'), ("metrics.n", "7"), ("metrics.em_strict", "7.0"),
+     ("predictions", '[{"answer": "x"}]'), ("training", '[{"step": 1, "loss": 2.0}]'), ("predictions", '[{"answer": null, "references": [7]}]'),
      ("timing", "{}"), ("data", "[]"), ("data.name", "3"), ("data.train_rows", "null"), ("model", "null"), ("run_id", "7"),
      ("run_id", '"../../../up"'), ("status", '"$x$"'), ("status", "{}"), ("run_id", '"/etc/passwd"'), ("run_id", '".hidden"'), ("run_id", '"a/b"')],
 )  # fmt: skip

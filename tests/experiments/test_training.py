@@ -76,6 +76,13 @@ def batch_of(rows, tokenizer, config):
     return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)(examples)
 
 
+def test_several_gpus_do_not_share_a_batch(base, environment):
+    arguments = training_arguments(CONFIG, environment)
+    arguments._n_gpu = 2  # what TrainingArguments finds on a machine with two
+    trainer = AnswerTrainer(model=add_lora(base, CONFIG), args=arguments)
+    assert (trainer.args.n_gpu, trainer._train_batch_size) == (1, CONFIG.batch_size)
+
+
 @pytest.mark.parametrize("loss_on", ["answer", "text"])
 def test_the_answer_only_head_gives_the_loss_and_gradients_of_the_full_one(base, tokenizer, data, loss_on):
     config = RunConfig("tiny-llama", loss_on=loss_on)

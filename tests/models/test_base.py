@@ -3,6 +3,7 @@ import gc
 import json
 import pickle
 import sys
+import threading
 import types
 import weakref
 
@@ -157,6 +158,33 @@ def test_one_base_model_is_held_and_another_takes_its_place(environment):
     fresh, _ = held_base("tiny-llama", dataclasses.replace(environment, dtype="bfloat16"))
     assert not any("lora_" in name for name, _ in fresh.named_modules())
     release_base()
+
+
+def test_a_base_that_a_panel_works_on_is_not_taken_from_under_it(environment):
+    held_base("tiny-llama", environment)
+    begun, ended = threading.Event(), threading.Event()
+
+    def work():
+        with base_module.IN_USE:
+            begun.set()
+            ended.wait(60)
+
+    panel = threading.Thread(target=work)
+    panel.start()
+    assert begun.wait(60)
+    for take in (lambda: held_base("tiny-llama", environment), release_base):
+        with pytest.raises(RuntimeError, match="A panel is using the base model: wait"):
+            take()
+    ended.set()
+    panel.join()
+    assert held_base("tiny-llama", environment)[0].dtype == torch.float32
+
+
+def test_errors_that_name_each_other_as_cause_do_not_hold_a_load_up(environment, monkeypatch):
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    monkeypatch.setattr(sys, "last_value", first, raising=False)
+    assert held_base("tiny-llama", environment)[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize(("dtype", "other"), [("float32", "bfloat16"), ("float16", "float32")])
