@@ -27,6 +27,7 @@ def test_batches_of_one_and_of_many_give_the_same_answers_in_float32(gemma, data
     assert any(p.answer for p in alone)
 
 
+@pytest.mark.long
 def test_gemma_answers_a_plain_question_and_stops_at_the_newline(gemma):
     model, tokenizer = gemma
     row = {

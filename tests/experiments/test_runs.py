@@ -88,6 +88,14 @@ def test_what_a_folder_loses_costs_those_runs_and_nothing_else(tmp_path, environ
     assert sorted(path.name for path in (there.runs / "adapters").iterdir()) == sorted(path.stem for path in places[1:])
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C means what it means at a prompt: a shell that starts a job in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted_at(monkeypatch, target, call=1):
     """Press Ctrl-C in the middle of the given call of a function."""
     owner, name = target
@@ -110,7 +118,7 @@ def interrupted_at(monkeypatch, target, call=1):
     ids=lambda value: value[1] if isinstance(value, tuple) else None,
 )  # fmt: skip
 def test_an_interrupt_anywhere_leaves_the_base_clean_and_the_next_run_working(
-    tmp_path, environment, data, base, tokenizer, monkeypatch, target, call
+    tmp_path, environment, data, base, tokenizer, monkeypatch, ctrl_c, target, call
 ):
     there = dataclasses.replace(environment, runs=tmp_path)
     config = RunConfig("tiny-llama", target_modules=("q", "v"), epochs=1, max_new_tokens=2)

@@ -70,6 +70,7 @@ for repository, token in {asked!r}:
     return done.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_each_trouble_has_a_message_of_its_own(endpoint, tmp_path):
     asked = [("gated/model", None), ("gated/model", TOKEN), ("no/model", TOKEN), ("open/model", None)]
     no_token, no_access, no_model, granted = ask(endpoint, asked, tmp_path)
