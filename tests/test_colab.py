@@ -88,7 +88,7 @@ def test_3_all_six_notebooks_run_where_all_that_colab_lacks_is_missing(tmp_path)
     assert len(list((tmp_path / "runs" / "smoke" / "records").glob("*.json"))) == 2  # of 02, which keeps to its machine
     assert (drive / "figures" / "scores_by_rank.png").exists()  # of 05
     told = str(nbformat.read(tmp_path / "done" / "05_result_plots.ipynb", as_version=4))
-    assert "yours. Runs: 12" in told
+    assert "runs folder. Runs: 12" in told
 
 
 def test_4_the_demo_profile_brings_its_own_model_and_touches_nothing_else():
