@@ -7,6 +7,7 @@ disturbed, and the next folder is begun. At last two sweeps run at once on one f
 """
 
 import argparse
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -122,8 +123,11 @@ def kill(runs: Path, number: int, latest: float, chance: random.Random) -> tuple
         wrong.append(f"the sweep ended with exit code {process.exitcode}")
     if process.exitcode == 0:
         return False, wrong
-    struck = pipe.recv() if process.exitcode == -signal.SIGKILL and pipe.poll() else "never reached"
-    moment = "by the clock" if by_clock else f"before disk operation {operation} ({struck})"
+    moment = "by the clock"
+    if not by_clock:
+        moment = f"before disk operation {operation}"
+        with contextlib.suppress(EOFError):  # a sweep that broke, or was too slow, never came so far
+            moment += f" ({pipe.recv()})"
     kept = f"records {len(before)} -> {len(after)}, adapters {len(adapters)}, half written {len(half)}"
     print(
         f"kill {number}: {seconds:.2f} s into the sweep, {moment}; {kept}; {'; '.join(wrong) or 'nothing lost'}",
