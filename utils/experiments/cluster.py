@@ -74,6 +74,7 @@ class _Worker:
         self.environment = replace(environment, gpu=environment.gpu and detect(environment.profile).gpu)
 
     def work(self, config, errors: list[str]) -> dict | list:
+        """Return a run's record, done or failed; without a run load the base and check that all configurations fit it."""
         model, tokenizer = held_base(self.configs[0].model, self.environment)  # the first call, without a run, loads it
         if not config:
             return [check_modules(model, one) for one in self.configs if not one.is_base]

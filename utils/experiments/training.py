@@ -162,4 +162,5 @@ class _Scaling(TrainerCallback):
         self.skipped, self.accelerator = 0, None
 
     def on_step_end(self, args, state, control, **kwargs):
+        """Count a step that gradient scaling left out."""
         self.skipped += self.accelerator.optimizer_step_was_skipped

@@ -99,6 +99,7 @@ class SigmoidGelu(torch.nn.Module):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the activation of x, in its own format."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # float32 at least
         return (wide * torch.sigmoid(math.sqrt(8 / math.pi) * (wide + 0.044715 * wide**3))).to(x.dtype)
 
