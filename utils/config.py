@@ -3,9 +3,11 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 MODULE_LETTERS = {letter: f"{letter}_proj" for letter in ("q", "k", "v", "o", "gate", "up", "down")}
+DECODING = ("max_new_tokens", "temperature", "top_p", "draw")  # the fields that change answers and no weights
 RETIRED = ("group_by_length", "eval_batch_tokens")  # settings of older records that mean nothing now
 MAX_RANK = 1024  # above it an adapter is wider than the smaller projections of these models
 
@@ -53,6 +55,9 @@ class RunConfig:
     loss_on: str = "answer"  # with its end token; "text" takes the prompt's tokens as well (assumed)
     prompt_language: str = "en"  # labels of the prompt: "en" is the paper's
     max_new_tokens: int = 64  # the paper's Table 4 shows an answer cut at exactly 64
+    temperature: float = 0.0  # 0 is greedy decoding (assumed); Llama 3's own generation_config has 0.6, with top_p 0.9
+    top_p: float = 1.0  # where it samples: out of the likeliest tokens that hold this share
+    draw: int = 0  # seed of the sampling
     shots: int = 0  # solved training rows, drawn with the seed, before each test question; training never shows them
     rslora: bool = False  # scale BA by alpha / sqrt(rank), which does not fade as the rank grows (Kalajdzievski, 2023)
     dora: bool = False  # learn the length of each weight column beside its direction (DoRA; Liu et al., 2024)
@@ -63,7 +68,7 @@ class RunConfig:
         object.__setattr__(self, "target_modules", tuple(str(letter).strip() for letter in letters))
         if self.alpha is None and _is_whole(self.rank, 1):
             object.__setattr__(self, "alpha", 4 * self.rank)
-        for name in ("alpha", "learning_rate"):  # 8 and 8.0 are one setting and need one run_id
+        for name in ("alpha", "learning_rate", "temperature", "top_p"):  # 8 and 8.0 are one setting and need one run_id
             if type(getattr(self, name)) is int:
                 object.__setattr__(self, name, float(getattr(self, name)))
         if found := problems(asdict(self)):
@@ -78,9 +83,7 @@ class RunConfig:
     @property
     def run_id(self) -> str:
         """A readable name, unique to the settings: what is varied first, then the model and a hash of all fields."""
-        # Only what differs from the defaults is hashed, so a field added later leaves the older ids as they are.
-        varied = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
-        short = hashlib.sha256(json.dumps(varied, sort_keys=True).encode()).hexdigest()[:6]
+        short = hashlib.sha256(json.dumps(varied(asdict(self)), sort_keys=True).encode()).hexdigest()[:6]
         model = self.model.rstrip("/").split("/")[-1]
         if self.is_base:
             return f"base-{f'{self.shots}shot-' if self.shots else ''}{model}-{short}"
@@ -92,7 +95,7 @@ class RunConfig:
 
         Example: RunConfig(model="tiny-llama", rank=8).base() == RunConfig(model="tiny-llama", rank=16).base() -> True
         """
-        kept = ["model", "prompt_language", "max_new_tokens", "shots"]
+        kept = ["model", "prompt_language", "shots", *DECODING]
         kept += ["seed"] * (self.shots > 0)  # it draws the examples
         untrained = {f.name: f.default for f in fields(self) if f.name not in kept}
         return replace(self, **untrained | {"rank": None})
@@ -111,6 +114,17 @@ class RunConfig:
         if unknown := sorted(set(values) - known - set(RETIRED)):
             raise ValueError(f"Found unknown settings {unknown}; expected names out of {sorted(known)}.")
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def varied(values: Mapping) -> dict:
+    """Return the settings, by RunConfig's names, that differ from its defaults.
+
+    Names and identities are made of these alone, so a field that is added later leaves the older ones as they are.
+    Example: varied(RunConfig("tiny-llama", rank=8).as_dict()) -> {"model": "tiny-llama", "rank": 8, "alpha": 32.0}
+    """
+    defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in fields(RunConfig)}
+    told = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {name: value for name, value in told.items() if name not in RETIRED and value != defaults.get(name)}
 
 
 def rate_text(rate: float) -> str:
@@ -171,6 +185,9 @@ _RULES = {
     "learning_rate": (_is_positive, "a number above 0"),
     "epochs": _whole(1), "batch_size": _whole(1), "max_new_tokens": _whole(1), "shots": _whole(0),
     "seed": (lambda value: _is_whole(value, 0, 2**32 - 1), "a whole number from 0 to 4294967295"),  # NumPy's range
+    "draw": (lambda value: _is_whole(value, 0, 2**32 - 1), "a whole number from 0 to 4294967295"),
+    "temperature": (lambda value: _is_number(value) and 0 <= value < math.inf, "a number, 0 (greedy) or more"),
+    "top_p": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
     "dropout": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 up to (not including) 1"),
     "loss_on": _one_of("answer", "text"), "prompt_language": _one_of("en", "ro"), "rslora": _SWITCH, "dora": _SWITCH,
 }  # fmt: skip

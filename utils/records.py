@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 
-from utils.config import RETIRED, problems, rate_text
+from utils.config import problems, rate_text, varied
 from utils.disk import whole
 
 SCHEMA_VERSION = 1
@@ -26,9 +26,8 @@ def identity_of(record: dict) -> str:
     A finished record is used again only where its identity is the same.
     Example: record_path(folder, record["run_id"], identity_of(record)).exists() -> True once it is saved
     """
-    settings = {name: value for name, value in record["config"].items() if name not in RETIRED}
     model, machine = record["model"], record["environment"]
-    told = [settings, record["data"]["fingerprint"], model["id"], model["revision"]]
+    told = [varied(record["config"]), record["data"]["fingerprint"], model["id"], model["revision"]]
     told += [machine["dtype"], machine["quantization"]]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -113,6 +112,8 @@ def run_name(config: Mapping) -> str:
     if config["alpha"] != 4 * rank:  # the paper's
         parts.append(f"alpha {config['alpha']:g}")
     parts += [flag for flag in ("rslora", "dora") if config.get(flag)]
+    if config.get("temperature"):
+        parts.append(f"sampled at {config['temperature']:g}/{config['top_p']:g}")
     if config.get("loss_on", "answer") != "answer":
         parts.append(f"loss on {config['loss_on']}")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Rows and a model in, greedy answers out: in batches, each row stopped at its first newline."""
+"""Rows and a model in, answers out: greedy unless told otherwise, in batches, each row stopped at its first newline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def generate_answers(
     config: RunConfig,
     examples: Sequence[dict] = (),
 ) -> list[Prediction]:
-    """Return the model's greedy answer to every row, in the rows' order.
+    """Return the model's answer to every row, in the rows' order: greedy, or sampled where config.temperature is above 0.
 
     Rows are sorted by length and padded on the left, as many at once as the device's token budget holds; each stops at
     a newline, at the end token or after config.max_new_tokens. `examples`, solved rows, stand before every question.
@@ -63,9 +63,12 @@ def generate_answers(
     ]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     settings = GenerationConfig(
-        max_new_tokens=config.max_new_tokens, do_sample=False, eos_token_id=stop_ids(tokenizer),
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
+        max_new_tokens=config.max_new_tokens, eos_token_id=stop_ids(tokenizer),
+        do_sample=False, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
     )  # fmt: skip
+    if config.temperature:  # top_k stays as generate() has it
+        settings.update(do_sample=True, temperature=config.temperature, top_p=config.top_p)
+        torch.manual_seed(config.draw)
     texts, budget = [""] * len(prompts), TOKEN_BUDGET[model.device.type]
     while order:
         batch = order[: max(1, budget // len(prompts[order[0]]))]

@@ -12,22 +12,18 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from utils.config import RunConfig
+from utils.config import DECODING, RunConfig, varied
 from utils.data.rows import draw_examples, fingerprint
 from utils.disk import check_writable, clear_leftovers
-from utils.environment import Environment
+from utils.environment import Environment, shorten
 from utils.experiments.generation import generate_answers
 from utils.experiments.record import about_run, build_record
 from utils.experiments.training import TrainingResult, fine_tune, training_arguments
 from utils.models.access import describe_model
 from utils.models.adapter import add_lora, check_modules, has_adapter, remove_lora, save_adapter
 from utils.models.base import held_base
-from utils.models.cpu import can_compile
 from utils.paper import TABLE_4_EXAMPLE
 from utils.records import adapter_folder, duration, identity_of, read_record, record_path, save_record
-
-COMPILE_ROWS = 10_000  # a sweep of half an hour: compiling took five minutes where it was slowest
-COMPILE_PARAMETERS = 10_000_000  # a toy model is faster as it is
 
 
 def run(
@@ -37,7 +33,6 @@ def run(
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     callbacks: Iterable[TrainerCallback] = (),
-    compiled: bool = False,
 ) -> dict:
     """Do one run and return its saved record: adapter added, trained, asked every test question and Table 4's, removed.
 
@@ -59,7 +54,7 @@ def run(
         check_writable(environment.runs, weights + 2**20)  # and a record
         if not config.is_base:
             arguments = training_arguments(config, environment)
-            trained = fine_tune(adapted, tokenizer, data["train"], config, arguments, callbacks, compiled)
+            trained = fine_tune(adapted, tokenizer, data["train"], config, arguments, callbacks)
         return record_run(config, data, environment, adapted, tokenizer, trained)
     except FloatingPointError as error:
         failed = {**about_run(config, data, environment, adapted), "status": "failed", "error": str(error)}
@@ -102,6 +97,32 @@ def record_run(
     return record
 
 
+def answer_again(record: dict, config: RunConfig, data: DatasetDict, environment: Environment) -> dict:
+    """Have a finished run's adapter answer other questions, or in another way, and return that as a record of its own.
+
+    Nothing is trained. `config` is the run's own but for how it answers (config.DECODING), `data` has the rows it was
+    trained on and any test rows. What was answered before is read.
+    Example: answer_again(record, RunConfig(**settings, temperature=0.6, top_p=0.9), data, environment)["run_id"]
+    """
+    trained, asked = (
+        {name: value for name, value in varied(told).items() if name not in DECODING}
+        for told in (record["config"], config.as_dict())
+    )
+    if trained != asked or record["data"]["train_rows"] != len(data["train"]):
+        raise ValueError(f"{config.run_id} is another training than {record['run_id']}: run it with sweep instead.")
+    if found := finished_record(config, data, environment):
+        return found
+    folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
+    if not has_adapter(folder):
+        raise FileNotFoundError(f"{shorten(folder)} holds no adapter: {record['run_id']} must be run here first.")
+    model, tokenizer = held_base(config.model, environment)
+    try:
+        adapted = PeftModel.from_pretrained(model, folder).eval()
+        return record_run(config, data, environment, adapted, tokenizer, TrainingResult())
+    finally:
+        remove_lora(model)
+
+
 def sweep(
     configs: Iterable[RunConfig],
     data: DatasetDict,
@@ -114,8 +135,7 @@ def sweep(
 
     With `seeds` there is a record for each of them, all configurations of one seed before the next; without, every
     configuration keeps its own seed. A run is finished where its record has the same identity (records.identity_of).
-    On a CPU with a C++ compiler the layers are compiled where the sweep is long enough for it to pay. A run whose loss is
-    not a number is said, its record is marked, and the sweep goes on. With `cluster`, "local" or the address of a Ray
+    A run whose loss is not a number is said, its record is marked, and the sweep goes on. With `cluster`, "local" or the address of a Ray
     head node, the runs go to its workers.
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
@@ -143,12 +163,10 @@ def sweep(
     for config in waiting:
         if not config.is_base:
             check_modules(model, config)  # before anything long, and the base model's answers are
-    rows = sum(len(data["train"]) * config.epochs for config in waiting if not config.is_base)
-    compiled = rows >= COMPILE_ROWS and model.num_parameters() > COMPILE_PARAMETERS and can_compile(environment.device)
     for config in (bar := tqdm(waiting, desc="runs", unit="run")):
         bar.set_postfix_str(config.run_id)
         try:
-            done[config] = run(config, data, environment, model, tokenizer, compiled=compiled)
+            done[config] = run(config, data, environment, model, tokenizer)
         except FloatingPointError:
             done[config] = read_record(_path(config, data, environment))
             say(f"{config.run_id}: failed. {done[config]['error']}")

@@ -15,7 +15,7 @@ from transformers.trainer_callback import PrinterCallback
 from utils.config import RunConfig
 from utils.environment import FORMAT_ADVICE, Environment
 from utils.experiments.loss import IGNORED, AnswerTrainer
-from utils.models.cpu import compiled_layers
+from utils.models.cpu import compiled_layers, pays_to_compile
 from utils.prompt import build_completion, build_prompt
 
 MOST_SKIPPED = 0.05  # of the optimizer steps; GradScaler's first scale of 65,536 costs two or three by itself
@@ -86,13 +86,14 @@ def fine_tune(
     config: RunConfig,
     arguments: TrainingArguments,
     callbacks: Iterable[TrainerCallback] = (),
-    compiled: bool = False,
+    compiled: bool | None = None,
 ) -> TrainingResult:
     """Train the model's adapter on the rows and return losses and timing; the weights change in place.
 
     Out of memory starts the training again with half the rows held at once and twice the accumulation: the optimizer's
     steps stay the same, and the result says so. A loss that is not a number stops the run with an error that says what
-    to change. `compiled` has torch.compile fuse what stands between the matrix products of a layer.
+    to change. `compiled` has torch.compile fuse what stands between the matrix products of a layer; None does so where it
+    pays, which follows from model and rows alone: a run that is done again rounds as it did before.
     Example: fine_tune(model, tokenizer, data["train"], config, training_arguments(config, environment)).loss[-1]["loss"]
     """
     if len(rows) == 0:
@@ -101,6 +102,8 @@ def fine_tune(
         raise ValueError("This adapter is trained already: remove it with remove_lora and add a fresh one.")
     examples = [tokenize_row(row, tokenizer, config) for row in rows]
     tokenizer.padding_side = "right"
+    if compiled is None:
+        compiled = pays_to_compile(model.get_base_model(), len(rows) * config.epochs)
     untrained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     batch_size = config.batch_size
     while True:

@@ -15,6 +15,8 @@ from transformers.activations import GELUTanh
 from transformers.masking_utils import eager_mask
 
 GROUPED = "grouped"
+COMPILE_ROWS = 500  # rows of a run: a third of the paper's; the first compilation took a minute, later ones are kept
+COMPILE_PARAMETERS = 10_000_000  # a toy model is faster as it is
 
 
 def keep_freed_memory() -> None:
@@ -59,6 +61,16 @@ def can_compile(device: str) -> bool:
     Example: can_compile("cpu") -> True where g++ is installed
     """
     return device == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def pays_to_compile(causal_lm: PreTrainedModel, rows: int) -> bool:
+    """Return whether training on so many rows is shorter with its layers compiled.
+
+    Example: pays_to_compile(load_base("gemma-3-270m", detect()), 1800) -> True on a CPU with g++
+    """
+    return (
+        rows >= COMPILE_ROWS and causal_lm.num_parameters() > COMPILE_PARAMETERS and can_compile(causal_lm.device.type)
+    )
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from utils.config import RunConfig, problems
 from utils.data.rows import load_qa
 from utils.records import run_name
 
-PANEL_FIELDS = [field.name for field in fields(RunConfig) if field.name != "shots"]  # solved examples have no control
+# Solved examples and sampling have no control.
+PANEL_FIELDS = [f.name for f in fields(RunConfig) if f.name not in ("shots", "temperature", "top_p", "draw")]
 _load = lru_cache(maxsize=4)(load_qa)
 
 

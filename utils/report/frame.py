@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.config import RunConfig
+from utils.config import DECODING, RunConfig
 from utils.metrics import exact_match, token_f1
 from utils.records import load_records, run_name
 
 # What two runs must share to be compared at all, and what training must share to be one experiment.
 WORK = ["data_fingerprint", "model_id", "revision", "dtype", "quantization"]
 _TRAINING = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
-_SAME = [*WORK, "model", "prompt_language", "max_new_tokens", "shots", *_TRAINING]
+_SAME = [*WORK, "model", "prompt_language", "shots", *DECODING, *_TRAINING]
 
 
 def load_frame(folder: Path) -> pd.DataFrame:
