@@ -1,7 +1,7 @@
 """`make reference`: the runs that this repository publishes, gone on with where they stopped, and what is drawn from them.
 
 Adapters and records lie in runs/full, so the notebooks of the full profile read them; finished records are copied, as they
-come, to figures/reference/full (the 200 test questions) and figures/reference/more (the second test set).
+come, to figures/reference/full.
 """
 
 import json
@@ -17,9 +17,10 @@ from utils.disk import whole
 from utils.environment import ROOT, Environment, detect, prepare
 from utils.experiments.runs import answer_again, finished_record, sweep
 from utils.paper import WINNER, table_3_grid, table_5_grid, table_6_grid
+from utils.records import read_record
 
 MODEL, SEEDS, DRAWS = "gemma-3-270m", (0, 1, 2), 5
-REFERENCE = ROOT / "figures" / "reference"
+PUBLISHED = ROOT / "figures" / "reference" / "full"
 
 
 def grid(seed: int) -> list[RunConfig]:
@@ -55,17 +56,19 @@ def answer_others(data: DatasetDict, more: DatasetDict, environment: Environment
 
 
 def publish(data: DatasetDict, more: DatasetDict, environment: Environment) -> None:
-    """Copy the finished records of these rows to figures/reference, one line each part, so that each stays under 150 KB."""
-    folders = {fingerprint(data): REFERENCE / "full", fingerprint(more): REFERENCE / "more"}
+    """Copy the finished records of these rows to figures/reference/full: a line a part keeps each under 150 KB."""
+    rows = {fingerprint(data), fingerprint(more)}
+    PUBLISHED.mkdir(parents=True, exist_ok=True)
     for path in sorted((environment.runs / "records").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        folder = folders.get(record["data"]["fingerprint"])
-        if folder is None or record["status"] != "finished" or (folder / path.name).exists():
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        parts = (f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in record.items())
-        with whole(folder / path.name) as unfinished:
-            unfinished.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
+        record = read_record(path)
+        if (
+            record["data"]["fingerprint"] in rows
+            and record["status"] == "finished"
+            and not (PUBLISHED / path.name).exists()
+        ):
+            parts = (f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in record.items())
+            with whole(PUBLISHED / path.name) as unfinished:
+                unfinished.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
 
 
 def main() -> None:

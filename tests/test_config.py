@@ -18,7 +18,7 @@ def test_every_field_changes_the_run_id():
     other = dict(
         model="n", rank=4, alpha=1, target_modules=("q",), learning_rate=1e-3, epochs=1, batch_size=2, seed=1, dropout=0.1,
         loss_on="text", prompt_language="ro", max_new_tokens=8,
-        shots=3, rslora=True, dora=True,
+        temperature=0.6, top_p=0.9, draw=1, shots=3, rslora=True, dora=True,
     )  # fmt: skip
     assert set(other) == {f.name for f in dataclasses.fields(RunConfig)}
     ids = {dataclasses.replace(config, **{name: value}).run_id for name, value in other.items()}
