@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from utils.config import PROFILES, RunConfig, problems
+from utils.config import PROFILES, RunConfig, problems, varied
 
 
 def test_the_run_id_names_what_is_varied():
@@ -69,6 +69,9 @@ def test_base_keeps_what_matters_for_answering_and_nothing_else():
         ("batch_size", "4", "batch_size is '4'"),
         ("dropout", 1.0, "dropout is 1.0"),
         ("shots", -1, "shots is -1"),
+        ("temperature", -0.1, r"temperature is -0.1; expected a number, 0 \(greedy\) or more"),
+        ("top_p", 0, "top_p is 0.0; expected a number above 0, at most 1"),
+        ("draw", -1, "draw is -1"),
         ("rslora", "no", "rslora is 'no'"),
         ("loss_on", "all", "loss_on is 'all'"),
         ("prompt_language", "fr", "prompt_language is 'fr'"),
@@ -78,6 +81,13 @@ def test_base_keeps_what_matters_for_answering_and_nothing_else():
 def test_a_wrong_value_is_named_with_what_was_expected(field, value, message):
     with pytest.raises(ValueError, match=message):
         RunConfig(**{"model": "m", field: value})
+
+
+def test_what_is_varied_leaves_out_defaults_and_retired_settings():
+    config = RunConfig(model="m", rank=8, target_modules=("v", "q"))
+    assert varied(config.as_dict()) == {"model": "m", "rank": 8, "alpha": 32.0, "target_modules": ["v", "q"]}
+    assert varied(RunConfig(model="m").as_dict() | {"group_by_length": True}) == {"model": "m", "alpha": 8.0}
+    assert varied(config.base().as_dict()) == {"model": "m", "rank": None}
 
 
 def test_all_that_is_wrong_is_said_at_once():

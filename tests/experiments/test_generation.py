@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -51,6 +53,19 @@ def test_the_limit_of_new_tokens_is_kept(base, tokenizer, data):
     config = RunConfig("tiny-llama", rank=None, max_new_tokens=3)
     for prediction in generate_answers(base, tokenizer, data["test"], config):
         assert len(tokenizer(prediction.generation, add_special_tokens=False).input_ids) <= 3
+
+
+def test_sampling_repeats_with_its_draw_and_a_temperature_near_zero_is_greedy(base, tokenizer, data):
+    greedy = RunConfig("tiny-llama", rank=None, max_new_tokens=4)
+    hot = RunConfig("tiny-llama", rank=None, max_new_tokens=4, temperature=1.0, top_p=0.9)
+
+    def said(config, **changes):
+        asked = dataclasses.replace(config, **changes)
+        return [p.generation for p in generate_answers(base, tokenizer, data["test"], asked)]
+
+    assert said(hot, draw=1) == said(hot, draw=1) != said(hot, draw=2)
+    assert said(hot, temperature=1e-4) == said(greedy)
+    assert said(hot, top_p=1e-6) == said(greedy)  # the likeliest token alone is left
 
 
 def test_the_heads_input_is_contiguous_so_that_its_weights_are_never_copied(base, tokenizer, data):

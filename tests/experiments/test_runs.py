@@ -10,6 +10,7 @@ import weakref
 import peft
 import pytest
 import torch
+from datasets import DatasetDict
 from peft.tuners.lora import LoraModel
 from transformers import AutoModelForCausalLM, Phi3Config, TrainerCallback
 
@@ -17,13 +18,13 @@ from utils import disk
 from utils.config import PROFILES, RunConfig
 from utils.data import draw_examples, fingerprint, load_qa
 from utils.environment import ROOT
-from utils.experiments import finished_record, generation, record_run, run, runs, sweep
+from utils.experiments import answer_again, finished_record, generation, record_run, run, runs, sweep
 from utils.experiments.runs import scores
 from utils.experiments.training import TrainingResult
 from utils.models import add_lora, held_base, release_base, remove_lora
 from utils.paper import TABLE_4_EXAMPLE
 from utils.prompt import build_completion, build_prompt
-from utils.records import adapter_folder, identity_of, record_path, save_record
+from utils.records import adapter_folder, identity_of, record_path, run_name, save_record
 from utils.report.frame import as_frame
 
 DONE = {
@@ -334,6 +335,34 @@ def test_a_model_without_its_adapter_is_never_recorded_as_the_run(tmp_path, envi
     with pytest.raises(ValueError, match="is the base model, and this one carries an adapter"):
         record_run(config.base(), data, there, add_lora(base, config), tokenizer, TrainingResult())
     assert finished_record(config, data, there)["model"]["trainable"] == done["model"]["trainable"] > 0
+
+
+def test_a_finished_adapter_answers_other_questions_and_in_another_way(tmp_path, environment, data, monkeypatch):
+    there = dataclasses.replace(environment, runs=tmp_path)
+    config = RunConfig("tiny-llama", learning_rate=0.05, epochs=1, max_new_tokens=6)
+    record = run(config, data, there)
+    monkeypatch.setattr(runs, "fine_tune", None)  # nothing is trained from here on
+    turned = DatasetDict({"train": data["train"], "test": data["test"].select(range(4, -1, -1))})
+    other = answer_again(record, config, turned, there)
+    assert [p["generation"] for p in other["predictions"]] == [p["generation"] for p in record["predictions"][4::-1]]
+    assert other["data"]["fingerprint"] != record["data"]["fingerprint"]
+    assert (other["run_id"], other["training"]) == (record["run_id"], [])
+    drawn = [dataclasses.replace(config, temperature=2.0, draw=draw) for draw in (0, 1)]
+    first, second = (answer_again(record, asked, data, there) for asked in drawn)
+    assert len({r["run_id"] for r in (record, first, second)}) == 3
+    assert first["predictions"] != second["predictions"]
+    assert run_name(first["config"]) == "r 2 q,v 5e-2, sampled at 2/1"
+    monkeypatch.setattr(runs, "record_run", None)  # and what was answered is read
+    assert answer_again(record, drawn[0], data, there)["predictions"] == first["predictions"]
+
+
+def test_answering_again_is_refused_for_another_training_and_without_the_adapter(tmp_path, environment, data, records):
+    there, record = dataclasses.replace(environment, runs=tmp_path), records[2]
+    config = RunConfig.from_dict(record["config"])
+    with pytest.raises(ValueError, match="is another training than r2-a8-qv-lr1e-4-s0-tiny-llama-.*run it with sweep"):
+        answer_again(record, dataclasses.replace(config, epochs=9), data, there)
+    with pytest.raises(FileNotFoundError, match=f"holds no adapter: {record['run_id']} must be run here first"):
+        answer_again(record, config, data, there)
 
 
 class Overflow(TrainerCallback):
