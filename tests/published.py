@@ -66,6 +66,7 @@ def publish(data: DatasetDict, more: DatasetDict, environment: Environment) -> N
             and record["status"] == "finished"
             and not (PUBLISHED / path.name).exists()
         ):
+            record["published"] = True  # without its adapter
             parts = (f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in record.items())
             with whole(PUBLISHED / path.name) as unfinished:
                 unfinished.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")

@@ -3,8 +3,10 @@
 import argparse
 import os
 import re
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbclient
@@ -13,8 +15,12 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from utils.disk import whole
 from utils.environment import ROOT, detect, git, shorten
-from utils.records import duration
+from utils.records import duration, read_record
 from utils.report import as_text, comparable, load_frame, table_3, table_4, table_5, table_6
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# What make reproduce took in the demo profile, notebook by notebook, on two cores: AMD Zen 3, and Intel with AMX.
+MINUTES = {"float32": (0.1, 0.4, 4.8, 13.9, 20.0, 0.2), "bfloat16": (0.1, 0.4, 4.8, 13.9, 20.0, 0.2)}
 
 
 def main() -> int:
@@ -30,13 +36,16 @@ def main() -> int:
         set_badges(repository, branch, ROOT)
         print(f"Badges and setup cells open {repository}, branch {branch}.")
         return 0
-    environment = detect()
-    os.environ["PROFILE"] = environment.profile  # the notebooks' kernels inherit it
     if asked.command == "notebooks":
-        return 0 if run_notebooks(ROOT / "notebooks", environment.profile) else 1
+        return 0 if run_committed(ROOT / "notebooks") else 1
+    environment = detect()
     records = environment.runs / "records"
     before = len(list(records.glob("*.json")))
-    if not run_notebooks(environment.runs / "notebooks", environment.profile):
+    dtype = environment.format_for(environment.model)[0]
+    if environment.profile == "demo" and not before and environment.device == "cpu":
+        told = ", ".join(f"{number:02} {duration(60 * minutes)}" for number, minutes in enumerate(MINUTES[dtype]))
+        print(f"With two CPU cores in {dtype} this took {duration(60 * sum(MINUTES[dtype]))} (measured): {told}.")
+    if not run_notebooks(NOTEBOOKS, environment.runs / "notebooks", environment.profile):
         return 1
     frame = comparable(load_frame(records))
     for table in (table_3, table_4, table_5, table_6):
@@ -47,12 +56,30 @@ def main() -> int:
     return 0
 
 
-def run_notebooks(target: Path, profile: str) -> bool:
-    """Execute the notebooks in order, each in a fresh kernel, and write them to the target folder; say where one fails.
+def run_committed(target: Path) -> bool:
+    """Execute the notebooks as they are committed: 00 to 02 in the demo profile, 03 to 05 on the published records.
 
-    Example: run_notebooks(Path("runs/demo/notebooks"), "demo") -> True
+    Those are put among the runs of the full profile, where sweep finds them; their number format is taken.
+    Example: run_committed(ROOT / "notebooks") -> True
     """
-    notebooks = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    if not run_notebooks(NOTEBOOKS[:3], target, "demo"):
+        return False
+    published = sorted((ROOT / "figures" / "reference" / "full").glob("*.json"))
+    runs = detect("full").runs / "records"
+    runs.mkdir(parents=True, exist_ok=True)
+    for path in published:
+        if not (runs / path.name).exists():
+            shutil.copy(path, runs)
+    os.environ["DTYPE"] = read_record(published[0])["environment"]["dtype"]
+    return run_notebooks(NOTEBOOKS[3:], target, "full")
+
+
+def run_notebooks(notebooks: Sequence[Path], target: Path, profile: str) -> bool:
+    """Execute notebooks in order, each in a fresh kernel, and write them to the target folder; say where one fails.
+
+    Example: run_notebooks(NOTEBOOKS, Path("runs/demo/notebooks"), "demo") -> True
+    """
+    os.environ["PROFILE"] = profile  # the notebooks' kernels inherit it
     target.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     print(f"Running {len(notebooks)} notebooks, profile {profile}.", flush=True)

@@ -179,6 +179,7 @@ def sweep(
 def finished_record(config: RunConfig, data: DatasetDict, environment: Environment) -> dict | None:
     """Return the record of this very work where there is one and, beside it, its adapter; else None.
 
+    A record that came with this repository needs none: its adapter was not published.
     Example: finished_record(config, data, environment) is None -> True before the first run
     """
     path = _path(config, data, environment)
@@ -189,7 +190,8 @@ def finished_record(config: RunConfig, data: DatasetDict, environment: Environme
     if record.get("status") != "finished":
         return None
     folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
-    return record if config.is_base or has_adapter(folder) else None  # Drive may lose what was written last
+    there = config.is_base or record.get("published") or has_adapter(folder)
+    return record if there else None  # Drive may lose what was written last
 
 
 def scores(record: dict) -> str:

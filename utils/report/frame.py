@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from utils.config import DECODING, RunConfig
-from utils.metrics import exact_match, token_f1
+from utils.metrics import contains, exact_match, token_f1
 from utils.records import load_records, run_name
 
 # What two runs must share to be compared at all, and what training must share to be one experiment.
@@ -113,11 +114,13 @@ def find(pool: pd.DataFrame, fields: dict | None) -> pd.Series | None:
 
 
 def by_seed(records: Sequence[dict], metric: str) -> np.ndarray:
-    """Return the exact match ("em") or token F1 ("f1") of every question in several seeds' records: (questions, seeds).
+    """Return one metric of every question in several seeds' records: (questions, seeds).
+
+    "em" is exact match and "f1" token F1, both strict; "ro" is exact match under that norm; "contains" as in metrics.
 
     Example: mean_interval(by_seed(pooled(frame).loc[0, "records"], "em"))
     """
-    score = {"em": exact_match, "f1": token_f1}[metric]
+    score = {"em": exact_match, "f1": token_f1, "ro": partial(exact_match, norm="ro"), "contains": contains}[metric]
     scores = [[score(p["answer"], p.get("references") or p["reference"]) for p in r["predictions"]] for r in records]
     return np.transpose(scores)
 

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from utils import paper
+from utils.report.frame import as_frame
+from utils.report.riddle import rank_effect, riddle
+
+TWO, MOST = (paper.table_3_grid()[place] for place in (1, 5))
+
+
+def of(rows, metric):
+    return [row for row in rows.to_dict("records") if row["metric"] == metric]
+
+
+def test_the_papers_own_difference_comes_first_and_has_no_interval(frame):
+    rows = rank_effect(frame)
+    assert rows["condition"].tolist() == ["paper, Llama 3.2 3B"] * 2 + ["as in Table 3"] * 4
+    assert rows["metric"].tolist() == ["exact match", "token F1"] * 2 + ["exact match, ro", "contains"]
+    assert rows.loc[0, ["rank 2", "rank 32", "difference"]].tolist() == pytest.approx([0.410, 0.145, -0.265])
+    assert rows.loc[1, "difference"] == pytest.approx(0.428 - 0.553)
+    assert rows.loc[:1, ["low", "high", "runs"]].isna().all(axis=None)
+
+
+def test_a_condition_is_what_both_ranks_were_run_in(record):
+    other = [record(TWO, 1, loss_on="text"), record(MOST, 2, loss_on="text")]
+    second = [record(TWO, 6), record(MOST, 0)]
+    for run in second:
+        run["data"] = run["data"] | {"fingerprint": "second", "test_name": "more"}
+    draws = [record(TWO, right, temperature=0.6, top_p=0.9, draw=draw) for draw, right in enumerate((1, 3))]
+    draws += [record(MOST, right, temperature=0.6, top_p=0.9, draw=draw) for draw, right in enumerate((4, 4, 0))]
+    table_3 = [record(), *(record(fields, 3) for fields in paper.table_3_grid()[:5]), record(MOST, 5)]
+    rows = rank_effect(as_frame([*second, *other, *table_3, *draws, record(TWO, 6, epochs=5)]))
+    found = {row["condition"]: row for row in of(rows, "exact match")}
+    assert list(found)[:2] == ["paper, Llama 3.2 3B", "as in Table 3"]
+    assert set(found) - set(list(found)[:2]) == {"tested on more", "loss on: text", "sampled at 0.6/0.9"}
+    assert found["as in Table 3"]["difference"] == pytest.approx(2 / 6)
+    assert found["tested on more"]["difference"] == -1
+    assert found["loss on: text"]["difference"] == pytest.approx(1 / 6)
+    sampled = found["sampled at 0.6/0.9"]  # of the draws that both have
+    assert (sampled["rank 2"], sampled["rank 32"], sampled["runs"]) == (pytest.approx(2 / 6), pytest.approx(4 / 6), 2)
+    assert sampled["low"] <= 2 / 6 <= sampled["high"]
+    assert len(of(rows, "contains")) == 1
+
+
+def test_form_is_taken_out_by_ro(record):
+    runs = [record(), record(TWO, 6), record(MOST, 0)]
+    for prediction in runs[2]["predictions"]:
+        prediction["answer"] = "Da."
+    rows = rank_effect(as_frame(runs)).set_index("metric").loc[lambda t: t["condition"] == "as in Table 3"]
+    assert rows["difference"].to_dict() == {"exact match": -1, "token F1": -1, "exact match, ro": 0, "contains": 0}
+
+
+def test_the_figure_has_a_mark_for_every_difference(record):
+    runs = [record(), record(TWO, 2), record(MOST, 4), record(TWO, 1, epochs=1), record(MOST, 5, epochs=1)]
+    axis = riddle(as_frame(runs)).axes[0]
+    marks = sorted(float(np.ravel(box.lines[0].get_xdata())[0]) for box in axis.containers)
+    assert marks == pytest.approx(sorted([-0.265, -0.125, 2 / 6, 2 / 6, 4 / 6, 4 / 6]))
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "paper, Llama 3.2 3B",
+        "as in Table 3",
+        "epochs: 1",
+    ]
