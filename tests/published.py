@@ -1,15 +1,21 @@
-"""`make reference`: the runs that this repository publishes, gone on with where they stopped, and what is drawn from them.
+"""`make reference`: the runs that this repository publishes, gone on with where they stopped; `make results`: what README shows.
 
 Adapters and records lie in runs/full, so the notebooks of the full profile read them; finished records are copied, as they
-come, to figures/reference/full.
+come, to figures/reference/full. README's table and the figures are made from those alone.
 """
 
 import json
+import sys
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
+from statistics import median
 
+import pandas as pd
 from datasets import DatasetDict
+from tqdm.auto import tqdm
 
+from utils import paper
 from utils.config import RunConfig
 from utils.data import load_qa
 from utils.data.rows import fingerprint
@@ -17,10 +23,15 @@ from utils.disk import whole
 from utils.environment import ROOT, Environment, detect, prepare
 from utils.experiments.runs import answer_again, finished_record, sweep
 from utils.paper import WINNER, table_3_grid, table_5_grid, table_6_grid
-from utils.records import read_record
+from utils.records import duration, load_records, read_record, run_name
+from utils.report import comparable, load_frame, pooled, riddle, save_figure, scores_by_rank
+from utils.report.frame import by_seed, find
+from utils.report.tables import interval
 
-MODEL, SEEDS, DRAWS = "gemma-3-270m", (0, 1, 2), 5
+MODEL, DRAWS = "gemma-3-270m", 5
+RATE = 5.0  # rows/s of a compiled run on two cores with AMX, where none has been measured yet
 PUBLISHED = ROOT / "figures" / "reference" / "full"
+BEGIN, END = "<!-- made by make results from figures/reference/full -->", "<!-- end -->"
 
 
 def grid(seed: int) -> list[RunConfig]:
@@ -46,13 +57,22 @@ def sampled() -> list[tuple[RunConfig, RunConfig]]:
     return [(c, replace(c, temperature=0.6, top_p=0.9, draw=draw)) for draw, c in product(range(DRAWS), greedy)]
 
 
-def answer_others(data: DatasetDict, more: DatasetDict, environment: Environment) -> None:
-    """Have seed 0's adapters and the base model answer the second test set, and two of them by sampling."""
-    sweep([grid(0)[0]], more, environment)
-    again = [(c, c, more) for c in grid(0)[1:]] + [(c, asked, data) for c, asked in sampled()]
-    for config, asked, rows in again:
-        answer_again(finished_record(config, data, environment), asked, rows, environment)
-        publish(data, more, environment)
+def work(data: DatasetDict, more: DatasetDict) -> list[tuple[RunConfig, DatasetDict, RunConfig | None]]:
+    """Return all that is done, in order: a configuration, its rows and, where nothing is trained, whose adapter answers."""
+    first = [(config, data, None) for config in grid(0)]
+    second = [(config, more, None if config.is_base else config) for config in grid(0)]
+    drawn = [(asked, data, config) for config, asked in sampled()]
+    others = [(config, data, None) for config in [*further(), *grid(1)[1:], *grid(2)[1:]]]
+    return [*first, *second, *drawn, *others]
+
+
+def seconds(config: RunConfig, rows: DatasetDict, adapter: RunConfig | None, rate: float) -> float:
+    """Return about how long one piece of work takes, from the rows/s that training an adapter has."""
+    trained = 0 if config.is_base or adapter else len(rows["train"]) * config.epochs / rate
+    answering = rate if not config.is_base else rate / 3 / (1 + config.shots)  # the base model writes all its 64 tokens
+    return (
+        trained * (2.5 if config.loss_on == "text" else 1) + len(rows["test"]) / answering
+    )  # text: the head on all tokens
 
 
 def publish(data: DatasetDict, more: DatasetDict, environment: Environment) -> None:
@@ -72,18 +92,55 @@ def publish(data: DatasetDict, more: DatasetDict, environment: Environment) -> N
                 unfinished.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
 
 
+def results(frame: pd.DataFrame) -> str:
+    """Return README's table of results as Markdown: published scores beside measured ones, a line a configuration."""
+    pool, lines = pooled(frame), []
+    for fields in (None, *table_3_grid(), *table_5_grid(), *table_6_grid()[::2]):  # q,v at 1e-4 stands in Table 3
+        run, published = find(pool, fields), paper.published(fields)
+        cells = [run_name(fields or {"rank": None})]
+        cells += [" / ".join(f"{row[metric]:.3f}" for row in published) for metric in ("em", "f1")]
+        if run is not None:
+            em = f"**{run['em_strict']:.3f}** ({interval(by_seed(run['records'], 'em'))})"
+            cells += [em, *(f"{run[name]:.3f}" for name in ("f1_strict", "em_ro", "contains")), len(run["seeds"])]
+        lines.append(cells + ["not run"] * (run is None))
+    head = ["", "EM, paper", "F1, paper", "EM, measured (95 %)", "F1", "EM under `ro`", "contains", "seeds"]
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def write_results(readme: Path = ROOT / "README.md", figures: Path = ROOT / "figures") -> None:
+    """Put the table into README, between its two marks, and draw the figures that it shows, as PNG and SVG."""
+    runs = load_frame(PUBLISHED)
+    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
+    with whole(readme) as unfinished:
+        unfinished.write_text(
+            f"{before}{BEGIN}\n{results(comparable(runs))}\n{END}{rest.split(END)[1]}", encoding="utf-8"
+        )
+    for name, figure in (("scores_by_rank", scores_by_rank(comparable(runs))), ("riddle", riddle(runs))):
+        for ending in ("png", "svg"):
+            save_figure(figure, figures / f"{name}.{ending}")
+
+
 def main() -> None:
-    """Do what is not done yet: seed 0, what is asked beside it, then the other seeds."""
+    """Do what is not done yet: seed 0, what is asked beside it, then the other seeds; and write what README shows."""
+    if sys.argv[1:] == ["results"]:
+        return write_results()
     prepare()
     environment = detect("full")
     data, more = load_qa("bundled"), load_qa("bundled", test_source="bundled-more")
-    for config in grid(0):
-        sweep([config], data, environment)
+    plan = work(data, more)
+    left = [piece for piece in plan if not finished_record(*piece[:2], environment)]
+    speeds = [r["timing"]["samples_per_second"] for r in load_records(environment.runs / "records")[0]]
+    rate = median([speed for speed in speeds if speed] or [RATE])
+    told = duration(sum(seconds(*piece, rate) for piece in left))
+    print(f"{len(left)} of {len(plan)} pieces of work are left: about {told} at {rate:.1f} rows/s.")
+    for config, rows, adapter in tqdm(left, desc="published runs", unit="run"):
+        if adapter:
+            answer_again(finished_record(adapter, data, environment), config, rows, environment)
+        else:
+            sweep([config], rows, environment)
         publish(data, more, environment)
-    answer_others(data, more, environment)
-    for config in [*further(), *grid(1)[1:], *grid(2)[1:]]:
-        sweep([config], data, environment)
-        publish(data, more, environment)
+    write_results()
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def rank_effect(runs: pd.DataFrame) -> pd.DataFrame:
             row = {"condition": condition, "metric": name, "rank 2": low.mean(), "rank 32": high.mean()}
             rows.append(row | {key: found[key] for key in ("difference", "low", "high")} | {"runs": len(shared)})
     columns = ["condition", "metric", "rank 2", "rank 32", "difference", "low", "high", "runs"]
-    return captioned(rows, f"Rank 32 less rank 2; modules q, v; learning rate 1e-4. {measured(pooled(main))}", columns)
+    caption = f"Rank 32 less rank 2; modules q, v; learning rate 1e-4. {measured(pooled(main))}"
+    return captioned(rows, caption, columns).astype({"runs": "Int64"})
 
 
 def riddle(runs: pd.DataFrame) -> Figure:
@@ -68,7 +69,7 @@ def riddle(runs: pd.DataFrame) -> Figure:
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
     axis.set_yticks(range(len(names)), names, fontsize=SIZE)
     axis.invert_yaxis()
-    set_labels(axis, "score of rank 32 less score of rank 2", "")
+    set_labels(axis, "score of rank 32 less score of rank 2 (left of 0, rank 32 is worse)", "")
     return finish(figure, table.attrs["caption"].split(" Measured")[0], axis)
 
 

@@ -65,12 +65,13 @@ def smooth(losses: Sequence[float]) -> pd.Series:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; the file appears whole or not at all.
+    """Write a figure as PNG or SVG, as the path ends; the file appears whole or not at all, the same each time.
 
     Example: save_figure(forest(frame), Path("runs/demo/figures/forest.png"))
     """
-    with whole(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=150)  # a page shows it twice as sharp
+    dated = {"Date": None} if path.suffix == ".svg" else {}
+    with whole(path) as unfinished, plt.rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(unfinished, format=path.suffix[1:], dpi=150, metadata=dated)  # a page shows it twice as sharp
 
 
 def styled(table: pd.DataFrame) -> Styler:
