@@ -42,10 +42,10 @@ def grid(seed: int) -> list[RunConfig]:
 
 
 def further() -> list[RunConfig]:
-    """Return what is trained beside the grid, seed 0: one and five epochs, loss on the text, a base with solved examples."""
+    """Return what is run beside the grid, seed 0: loss on the text, a base with solved examples, one and five epochs."""
     two, highest = (RunConfig(MODEL, **WINNER | {"rank": rank, "alpha": 4 * rank}) for rank in (2, 32))
-    trained = [replace(two, epochs=1), replace(two, epochs=5), *(replace(c, loss_on="text") for c in (two, highest))]
-    return [replace(two.base(), shots=3), *trained]
+    on_text = [replace(config, loss_on="text") for config in (two, highest)]
+    return [*on_text, replace(two.base(), shots=3), replace(two, epochs=1), replace(two, epochs=5)]
 
 
 def sampled() -> list[tuple[RunConfig, RunConfig]]:
@@ -59,11 +59,12 @@ def sampled() -> list[tuple[RunConfig, RunConfig]]:
 
 def work(data: DatasetDict, more: DatasetDict) -> list[tuple[RunConfig, DatasetDict, RunConfig | None]]:
     """Return all that is done, in order: a configuration, its rows and, where nothing is trained, whose adapter answers."""
-    first = [(config, data, None) for config in grid(0)]
-    second = [(config, more, None if config.is_base else config) for config in grid(0)]
     drawn = [(asked, data, config) for config, asked in sampled()]
-    others = [(config, data, None) for config in [*further(), *grid(1)[1:], *grid(2)[1:]]]
-    return [*first, *second, *drawn, *others]
+    second = [(config, more, None if config.is_base else config) for config in grid(0)]
+    first, others, seeds = (
+        [(config, data, None) for config in configs] for configs in (grid(0), further(), [*grid(1)[1:], *grid(2)[1:]])
+    )
+    return [*first, *drawn, *others, *second, *seeds]
 
 
 def seconds(config: RunConfig, rows: DatasetDict, adapter: RunConfig | None, rate: float) -> float:
