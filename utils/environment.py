@@ -18,8 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pandas", "matplotlib")
 DTYPES = ("bfloat16", "float16", "float32")
 FORMAT_ADVICE = "set the environment variable DTYPE to bfloat16 or float32"
-# Gemma 3's residual stream passes 65,504, float16's largest number: every logit is then not a number.
-FLOAT16_OVERFLOWS = ("gemma-3", "gemma3")
+FLOAT16_OVERFLOWS = ("gemma-3", "gemma3")  # the residual stream passes 65,504, float16's largest: no logit is a number
 
 
 @dataclass(frozen=True)

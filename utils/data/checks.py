@@ -51,9 +51,8 @@ def validate_qa(data: DatasetDict) -> pd.DataFrame:
         openings = Counter(" ".join(words(row["question"])[:4]).casefold() for row in rows)
         often = [("duplicate row", question) for (_, question), n in asked.items() if n > 1]
         often += [("text with more than 3 questions", f"{n}: {text[:60]}") for text, n in texts.items() if n > 3]
-        if len(rows) >= 100:
-            most = [f"{n}: {opening}" for opening, n in openings.items() if n > 0.04 * len(rows)]
-            often += [("opening in over 4 % of questions", what) for what in most]
+        most = 0.04 * len(rows) if len(rows) >= 100 else len(rows)
+        often += [("opening in over 4 % of questions", f"{n}: {start}") for start, n in openings.items() if n > most]
         found += [("warning", rule, split, None, what) for rule, what in often]
     return pd.DataFrame([*found, *_leaks(data)], columns=["level", "rule", "split", "row", "found"])
 
@@ -66,12 +65,10 @@ def _row_findings(row: dict):
         if not value.strip():
             yield "error", f"empty {name}", ""
         hidden = {f"U+{ord(c):04X}" for c in value if c not in " \t\r\n" and unicodedata.category(c) in _HIDDEN}
-        letters = {
-            "cedilla instead of comma below": sorted(set(value) & set("şţŞŢ")),
-            "character that cannot be seen": sorted(hidden),
-            "ǎ or ã written for ă": [word for word in _row_words(value) if _is_wrong_a(word, alone)][:5],
-            "not NFC": [value[:60]] if unicodedata.normalize("NFC", value) != value else [],
-        }
+        letters = {"cedilla instead of comma below": sorted(set(value) & set("şţŞŢ")),
+                   "character that cannot be seen": sorted(hidden),
+                   "ǎ or ã written for ă": [word for word in _row_words(value) if _is_wrong_a(word, alone)][:5],
+                   "not NFC": [value[:60]] if unicodedata.normalize("NFC", value) != value else []}  # fmt: skip
         yield from (("warning", rule, f"{name}: {', '.join(found)}") for rule, found in letters.items() if found)
     if not (text.strip() and question.strip() and answer.strip()):
         return

@@ -34,8 +34,7 @@ def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     B starts at zero, so the model answers exactly as the base does until it is trained.
     Example: add_lora(llama_3b_on_meta(), RunConfig(model="x", rank=2)).get_nb_trainable_parameters() -> (573440, 3213323264)
     """
-    if any("lora_" in name for name, _ in model.named_parameters()):
-        # get_peft_model on a model that was adapted before silently keeps the old target modules.
+    if any("lora_" in name for name, _ in model.named_parameters()):  # get_peft_model would silently keep its modules
         raise ValueError("This model already carries an adapter; call remove_lora on it before adding another.")
     check_modules(model, config)
     torch.manual_seed(config.seed)
