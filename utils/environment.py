@@ -18,8 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "numpy", "pandas", "matplotlib")
 DTYPES = ("bfloat16", "float16", "float32")
 FORMAT_ADVICE = "set the environment variable DTYPE to bfloat16 or float32"
-# Gemma 3's residual stream passes 65,504, float16's largest number: every logit is then not a number.
-FLOAT16_OVERFLOWS = ("gemma-3", "gemma3")
+FLOAT16_OVERFLOWS = ("gemma-3", "gemma3")  # the residual stream passes 65,504, float16's largest: no logit is a number
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,10 @@ def report(environment: Environment) -> Report:
     e, (dtype, reason) = environment, environment.format_for(environment.model)
     where, runs = e.gpu or f"{os.cpu_count()} CPU cores (no GPU)", shorten(e.runs)
     existing = next(place for place in [e.runs, *e.runs.parents] if os.path.exists(place))
-    rows = {
-        "profile": e.profile, "model": e.model, "dataset": e.dataset, "device": where,
-        "number format": f"{dtype} ({reason})", "quantization": e.quantization, "runs are kept in": runs,
-        "free disk": f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB", "Python": platform.python_version(),
-        **dict.fromkeys(PACKAGES, "not installed"), **versions(),
-    }  # fmt: skip
+    rows = {"profile": e.profile, "model": e.model, "dataset": e.dataset, "device": where,
+            "number format": f"{dtype} ({reason})", "quantization": e.quantization, "runs are kept in": runs,
+            "free disk": f"{shutil.disk_usage(existing).free / 2**30:.0f} GiB", "Python": platform.python_version(),
+            **dict.fromkeys(PACKAGES, "not installed"), **versions()}  # fmt: skip
     held = dtype if e.quantization == "none" else e.quantization
     line = f"{e.model} in {held} on {where}, profile {e.profile}; runs in {runs}"
     return Report(line, pd.DataFrame({"value": rows}))
@@ -173,7 +170,6 @@ def _dtype(exact: bool) -> tuple[str, str]:
         return "float16", f"compute capability {major}.{minor} is below 8.0: no bfloat16 units"
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""
-    for flag in ("amx_bf16", "avx512_bf16"):
-        if flag in flags:
-            return "bfloat16", f"this CPU has {flag}"
+    if flag := next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), None):
+        return "bfloat16", f"this CPU has {flag}"
     return "float32", "this CPU has no bfloat16 instructions"

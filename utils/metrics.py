@@ -9,10 +9,8 @@ from collections.abc import Sequence
 NORMS = ("strict", "squad", "ro")
 _SAME_LETTER = str.maketrans("şţ", "șț")
 _DASHES = "‐‑‒–—−-"  # the last, U+002D, stands where a character class takes it as itself
-FAILURES = (
-    "unanswered", "punctuation or case only", "diacritics only", "verbose", "partial", "wrong span of the text",
-    "not in the text",
-)  # fmt: skip
+FAILURES = ("unanswered", "punctuation or case only", "diacritics only", "verbose", "partial", "wrong span of the text",
+            "not in the text")  # fmt: skip
 
 
 def exact_match(prediction: str | None, reference: str | Sequence[str], norm: str = "strict") -> float:
@@ -118,28 +116,21 @@ def normalize(answer: str, norm: str) -> str:
         thousands mark and goes, any other between digits stays. An answer of nothing but marks is kept as it is.
     Example: normalize("„Luceafărul”,  1883.", "ro") -> "luceafărul 1883"
     """
+    if norm not in NORMS:
+        raise ValueError(f"Unknown norm {norm!r}; expected one of {NORMS}.")
     if norm == "strict":
         return answer.strip()
     if norm == "squad":
         kept = "".join(c for c in answer.lower() if c not in string.punctuation)
         return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
-    if norm == "ro":
-        return _romanian(answer)
-    raise ValueError(f"Unknown norm {norm!r}; expected one of {NORMS}.")
-
-
-def _romanian(answer: str) -> str:
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", answer).casefold()).translate(_SAME_LETTER)
-    shown = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # no soft hyphen, no zero-width character
-    folded = " ".join(shown.split())
+    folded = " ".join("".join(c for c in folded if unicodedata.category(c) != "Cf").split())  # Cf: what has no width
     kept = re.sub(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+(?!\.?\d)", lambda m: m[0].replace(".", ""), folded)
     kept = re.sub(rf"(?<=\d)[{_DASHES}](?=\d)", "-", kept)  # 1914–1918 is 1914-1918
     kept = re.sub(r"(?<![^\s(\[{])[−-](?=\d)", "−", kept)  # a minus sign, and not a hyphen
     kept = re.sub(rf"(?<=[^\W\d_])[{_DASHES}]|[{_DASHES}](?=[^\W\d_])", " ", kept)
-    kept = "".join(
-        c for i, c in enumerate(kept)
-        if not unicodedata.category(c).startswith("P") or (c in ",.:/-" and kept[i - 1 : i].isdigit() and kept[i + 1 : i + 2].isdigit())
-    )  # fmt: skip
+    kept = "".join(c for i, c in enumerate(kept) if not unicodedata.category(c).startswith("P")
+                   or (c in ",.:/-" and kept[i - 1 : i].isdigit() and kept[i + 1 : i + 2].isdigit()))  # fmt: skip
     kept = re.sub(r"(?<=\w)î(?=\w)", "â", kept)
     return unicodedata.normalize("NFC", " ".join(kept.split())) or folded
 

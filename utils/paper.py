@@ -7,32 +7,21 @@ HUB_DATASET = "OnnieNLP/InformationExtractionQA"
 TEST_ROWS = 200  # every published score is over so many
 
 TABLE_1 = (
-    {
-        "phase": 1, "train": 349, "test": 51,
-        "topics": (
-            "Pisici", "Uniunea Europeană", "Cehia", "Germania Nazistă", "Mozart", "Vatican", "UNESCO", "Wikipedia",
-            "Premiul Nobel pentru Literatură", "Haruki Murakami", "Cutremurul din 1977", "Mihai Eminescu",
-            "Donald Trump", "Colivă", "Simona Halep", "Ploaie", "FCSB", "Astronomie",
-        ),
-    },
-    {
-        "phase": 2, "train": 251, "test": 149,
-        "topics": (
-            "Munții Carpați", "Munții Făgăraș", "Munții Bucegi", "Munții Rodnei", "Transilvania", "Bucovina",
-            "Marea Neagră", "București", "Brașov", "Dunărea", "Vulturul", "Parlamentul României",
-            "Revoluția din 1989", "Palatul Parlamentului", "Parcul Herăstrău", "Președintele României",
-            "Vulcan noroios", "Munții Măcin", "Timișoara", "Munții Retezat", "Suceava",
-        ),
-    },
+    {"phase": 1, "train": 349, "test": 51, "topics": (
+        "Pisici", "Uniunea Europeană", "Cehia", "Germania Nazistă", "Mozart", "Vatican", "UNESCO", "Wikipedia",
+        "Premiul Nobel pentru Literatură", "Haruki Murakami", "Cutremurul din 1977", "Mihai Eminescu", "Donald Trump",
+        "Colivă", "Simona Halep", "Ploaie", "FCSB", "Astronomie")},
+    {"phase": 2, "train": 251, "test": 149, "topics": (
+        "Munții Carpați", "Munții Făgăraș", "Munții Bucegi", "Munții Rodnei", "Transilvania", "Bucovina",
+        "Marea Neagră", "București", "Brașov", "Dunărea", "Vulturul", "Parlamentul României", "Revoluția din 1989",
+        "Palatul Parlamentului", "Parcul Herăstrău", "Președintele României", "Vulcan noroios", "Munții Măcin",
+        "Timișoara", "Munții Retezat", "Suceava")},
 )  # fmt: skip
 
-TABLE_2 = {
-    "columns": ("text", "question", "answer", "source"),
-    "row": {
-        "text": "Cehia se învecinează cu Polonia la nord, cu Germania la vest, cu Austria la sud și cu Slovacia la est.",
-        "question": "Cu ce țară se învecinează Cehia la sud?", "answer": "Austria", "source": "Wikipedia",
-    },
-}  # fmt: skip
+TABLE_2 = {"columns": ("text", "question", "answer", "source"), "row": {
+    "text": "Cehia se învecinează cu Polonia la nord, cu Germania la vest, cu Austria la sud și cu Slovacia la est.",
+    "question": "Cu ce țară se învecinează Cehia la sud?", "answer": "Austria", "source": "Wikipedia",
+}}  # fmt: skip
 
 RANKS = (1, 2, 4, 8, 16, 32)
 TARGET_MODULES = (("q",), ("q", "v"), ("q", "k", "v", "o"))
@@ -41,49 +30,37 @@ BASE_PARAMETERS = 3_212_749_824  # Llama 3.2 3B, embeddings counted once because
 TOTAL_PARAMETERS_RANK_32 = 3_221_924_864  # the paper's text calls it trainable; it is the total at rank 32
 
 # Modules q and v, learning rate 1e-4. Percentages are of all parameters, adapter included, as PEFT prints them.
-TABLE_3 = (
-    {"rank": None, "em": 0.100, "f1": 0.299, "trainable_percent": None},
-    {"rank": 1, "em": 0.395, "f1": 0.514, "trainable_percent": 0.0089},
-    {"rank": 2, "em": 0.410, "f1": 0.553, "trainable_percent": 0.0178},
-    {"rank": 4, "em": 0.325, "f1": 0.455, "trainable_percent": 0.0357},
-    {"rank": 8, "em": 0.230, "f1": 0.419, "trainable_percent": 0.0713},
-    {"rank": 16, "em": 0.340, "f1": 0.540, "trainable_percent": 0.1426},
-    {"rank": 32, "em": 0.145, "f1": 0.428, "trainable_percent": 0.2848},
-)
+TABLE_3 = ({"rank": None, "em": 0.100, "f1": 0.299, "trainable_percent": None},
+           {"rank": 1, "em": 0.395, "f1": 0.514, "trainable_percent": 0.0089},
+           {"rank": 2, "em": 0.410, "f1": 0.553, "trainable_percent": 0.0178},
+           {"rank": 4, "em": 0.325, "f1": 0.455, "trainable_percent": 0.0357},
+           {"rank": 8, "em": 0.230, "f1": 0.419, "trainable_percent": 0.0713},
+           {"rank": 16, "em": 0.340, "f1": 0.540, "trainable_percent": 0.1426},
+           {"rank": 32, "em": 0.145, "f1": 0.428, "trainable_percent": 0.2848})  # fmt: skip
 TABLE_3_LEARNING_RATE = 1e-4
 
 # Its base model's answer breaks off after exactly 64 Llama 3 tokens, which is where max_new_tokens comes from. The
 # expected answer does not stand in the text letter by letter: there it has a small p.
 TABLE_4_EXAMPLE = {
-    "text": (
-        "Vulturul pleșuv, emblematic pentru Statele Unite, este o specie cunoscută pentru penajul alb pe cap și coadă, "
-        "distinctiv față de corpul său maro închis."
-    ),
+    "text": "Vulturul pleșuv, emblematic pentru Statele Unite, este o specie cunoscută pentru penajul alb pe cap și "
+            "coadă, distinctiv față de corpul său maro închis.",
     "question": "Ce specie de vultur este simbol național al Statelor Unite și are capul alb distinctiv?",
     "answer": "Pleșuv", "source": "Wikipedia",
 }  # fmt: skip
-TABLE_4 = {name: TABLE_4_EXAMPLE[name] for name in ("text", "question", "answer")} | {
-    "answers": {  # by rank, None for the base model
-        None: (
-            "Vulturul american, care este simbolul național al Statelor Unite, este un vultur de mare dimensiune, cu o "
-            "lungime de 2,5 metri și o greutate de 15-20 de kilograme. Are un cap alb și o coadă"
-        ),
-        1: "Vulturul pleşuv", 2: "Pleşuv", 4: "Pleșuv", 8: "Pleşuv", 16: "Vulturul pleşuv", 32: "Vulturul pleșuv.",
-    },
+TABLE_4 = {name: TABLE_4_EXAMPLE[name] for name in ("text", "question", "answer")}
+TABLE_4["answers"] = {  # by rank, None for the base model
+    None: "Vulturul american, care este simbolul național al Statelor Unite, este un vultur de mare dimensiune, cu o "
+          "lungime de 2,5 metri și o greutate de 15-20 de kilograme. Are un cap alb și o coadă",
+    1: "Vulturul pleşuv", 2: "Pleşuv", 4: "Pleșuv", 8: "Pleşuv", 16: "Vulturul pleşuv", 32: "Vulturul pleșuv.",
 }  # fmt: skip
 
-# Rank 2, modules varied. Table 5 at learning rate 3e-4, Table 6 at 1e-4.
-TABLE_5 = (
-    {"target_modules": ("q",), "em": 0.165, "f1": 0.305},
-    {"target_modules": ("q", "v"), "em": 0.165, "f1": 0.511},
-    {"target_modules": ("q", "k", "v", "o"), "em": 0.190, "f1": 0.485},
-)
+TABLE_5 = ({"target_modules": ("q",), "em": 0.165, "f1": 0.305},
+           {"target_modules": ("q", "v"), "em": 0.165, "f1": 0.511},
+           {"target_modules": ("q", "k", "v", "o"), "em": 0.190, "f1": 0.485})  # fmt: skip
 TABLE_5_LEARNING_RATE = 3e-4
-TABLE_6 = (
-    {"target_modules": ("q",), "em": 0.110, "f1": 0.485},
-    {"target_modules": ("q", "v"), "em": 0.345, "f1": 0.533},
-    {"target_modules": ("q", "k", "v", "o"), "em": 0.415, "f1": 0.542},
-)
+TABLE_6 = ({"target_modules": ("q",), "em": 0.110, "f1": 0.485},
+           {"target_modules": ("q", "v"), "em": 0.345, "f1": 0.533},
+           {"target_modules": ("q", "k", "v", "o"), "em": 0.415, "f1": 0.542})  # fmt: skip
 TABLE_6_LEARNING_RATE = 1e-4
 MODULES_RANK = 2
 
@@ -158,8 +135,7 @@ CLAIMS = (
     {"claim": "All experiments of Tables 5 and 6 beat it too", "ours": False,
      "quote": "All experiments showed improved performance of the fine-tuned model",
      "comparisons": [(metric, [fields], [None]) for metric in _BOTH for fields in (*_FAST, *_SLOW[::2])]},
-    {"claim": "Rank 2 is the best rank", "ours": False,
-     "quote": "The best F1 score (0.553) and EM (0.410)",
+    {"claim": "Rank 2 is the best rank", "ours": False, "quote": "The best F1 score (0.553) and EM (0.410)",
      "comparisons": [(metric, [WINNER], [fields]) for metric in _BOTH for fields in _BY_RANK if fields != WINNER]},
     {"claim": "q alone is insufficient", "ours": False,
      "quote": "adapting the query projection alone is insufficient for this task",

@@ -18,8 +18,8 @@ def build_prompt(text: str, question: str, language: str = "en", examples: Itera
         raise ValueError(f"Unknown prompt language {language!r}; expected one of {sorted(LABELS)}.")
     context_label, question_label, answer_label = LABELS[language]
     solved = [build_prompt(e["text"], e["question"], language) + build_completion(e["answer"]) for e in examples]
-    shown = "".join(f"{example}\n\n" for example in solved)
-    return f"{shown}{context_label} {_one_line(text)}\n{question_label} {_one_line(question)}\n{answer_label}"
+    asked = f"{context_label} {_one_line(text)}\n{question_label} {_one_line(question)}\n{answer_label}"
+    return "\n\n".join([*solved, asked])
 
 
 def build_completion(answer: str) -> str:
@@ -39,8 +39,7 @@ def extract_answer(generation: str) -> str | None:
     Example: extract_answer(" pleșuv\\nQuestion: Ce?\\nAnswer: altul") -> "pleșuv"
     """
     for context, question, answer in LABELS.values():
-        echo = re.match(rf"\s*{context}[^\n]*\n{question}[^\n]*(?:\n|$)(?P<label>{answer})?", generation)
-        if echo:
+        if echo := re.match(rf"\s*{context}[^\n]*\n{question}[^\n]*(?:\n|$)(?P<label>{answer})?", generation):
             if echo["label"] is None:
                 return None  # cut before its answer line
             generation = generation[echo.end() :]

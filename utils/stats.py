@@ -61,10 +61,8 @@ def bootstrap_ci(values: Sequence[float]) -> tuple[float, float]:
         weights = draw.multinomial(seeds, np.full(seeds, 1 / seeds), size=drawn.shape[:-1]) / seeds
         return (scores[drawn.astype(int)].mean(axis=-2) * weights).sum(axis=-1)
 
-    interval = stats.bootstrap(
-        (np.arange(questions),), mean, n_resamples=9999, batch=1000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    found = stats.bootstrap((np.arange(questions),), mean, n_resamples=9999, batch=1000, method="percentile", rng=0)
+    return tuple(map(float, found.confidence_interval))
 
 
 def paired_test(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
@@ -93,9 +91,8 @@ def paired_test(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
     elif mcnemar:
         p_value = stats.binomtest(wins, wins + losses).pvalue
     else:
-        p_value = stats.permutation_test(
-            (difference,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
-        ).pvalue
+        flipped = stats.permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=9999, rng=0)
+        p_value = flipped.pvalue
     if np.ptp(by_seed) == 0:
         mean, reach = float(by_seed[0, 0]), wilson(0.0, n)[1]
         low, high = max(-1.0, mean - reach), min(1.0, mean + reach)

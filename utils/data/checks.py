@@ -51,12 +51,10 @@ def validate_qa(data: DatasetDict) -> pd.DataFrame:
         openings = Counter(" ".join(words(row["question"])[:4]).casefold() for row in rows)
         often = [("duplicate row", question) for (_, question), n in asked.items() if n > 1]
         often += [("text with more than 3 questions", f"{n}: {text[:60]}") for text, n in texts.items() if n > 3]
-        if len(rows) >= 100:
-            most = [f"{n}: {opening}" for opening, n in openings.items() if n > 0.04 * len(rows)]
-            often += [("opening in over 4 % of questions", what) for what in most]
+        most = 0.04 * len(rows) if len(rows) >= 100 else len(rows)
+        often += [("opening in over 4 % of questions", f"{n}: {start}") for start, n in openings.items() if n > most]
         found += [("warning", rule, split, None, what) for rule, what in often]
-    found += _leaks(data)
-    return pd.DataFrame(found, columns=["level", "rule", "split", "row", "found"])
+    return pd.DataFrame([*found, *_leaks(data)], columns=["level", "rule", "split", "row", "found"])
 
 
 def _row_findings(row: dict):
@@ -67,31 +65,25 @@ def _row_findings(row: dict):
         if not value.strip():
             yield "error", f"empty {name}", ""
         hidden = {f"U+{ord(c):04X}" for c in value if c not in " \t\r\n" and unicodedata.category(c) in _HIDDEN}
-        letters = {
-            "cedilla instead of comma below": sorted(set(value) & set("şţŞŢ")),
-            "character that cannot be seen": sorted(hidden),
-            "ǎ or ã written for ă": [word for word in _row_words(value) if _is_wrong_a(word, alone)][:5],
-            "not NFC": [value[:60]] if unicodedata.normalize("NFC", value) != value else [],
-        }
+        letters = {"cedilla instead of comma below": sorted(set(value) & set("şţŞŢ")),
+                   "character that cannot be seen": sorted(hidden),
+                   "ǎ or ã written for ă": [word for word in _row_words(value) if _is_wrong_a(word, alone)][:5],
+                   "not NFC": [value[:60]] if unicodedata.normalize("NFC", value) != value else []}  # fmt: skip
         yield from (("warning", rule, f"{name}: {', '.join(found)}") for rule, found in letters.items() if found)
     if not (text.strip() and question.strip() and answer.strip()):
         return
     # The second test set's rows have a topic and belong to no phase of the paper; its texts are longer.
-    second = "topic" in row and row.get("phase", 1) is None
-    low, high, fewest, most = (60, 140, 3, 6) if second else (12, 70, 1, 3)
+    low, high, fewest, most = (60, 140, 3, 6) if "topic" in row and row.get("phase", 1) is None else (12, 70, 1, 3)
     length, sentences = len(words(text)), 1 + len(re.findall(_SENTENCE_END, text))
     away = re.search(rf"(?<!\w){re.escape(answer.casefold())}(?!\w)", question.casefold())
-    rules = (
-        ("answer is not in the text", answer not in text, answer),
-        ("question gives the answer away", away, answer),
-        ("question does not end in ?", not question.rstrip().endswith("?"), question),
-        (f"text length is not {low} to {high} words", not low <= length <= high, str(length)),
-        (f"text is not {fewest} to {most} sentences", not fewest <= sentences <= most, text),
-        ("answer is over 12 words", len(answer.split()) > 12, answer),
-    )
+    rules = (("answer is not in the text", answer not in text, answer),
+             ("question gives the answer away", away, answer),
+             ("question does not end in ?", not question.rstrip().endswith("?"), question),
+             (f"text length is not {low} to {high} words", not low <= length <= high, str(length)),
+             (f"text is not {fewest} to {most} sentences", not fewest <= sentences <= most, text),
+             ("answer is over 12 words", len(answer.split()) > 12, answer))  # fmt: skip
     yield from (("warning", rule, found) for rule, broken, found in rules if broken)
-    answers = row.get("answers")
-    if answers is not None and (answer not in answers or not all(answers)):
+    if (answers := row.get("answers")) is not None and (answer not in answers or not all(answers)):
         yield "error", "answers lacks the answer or holds an empty one", str(answers)
 
 
@@ -110,19 +102,15 @@ def _is_wrong_a(word: str, alone: bool = True) -> bool:
     return bool(set(plain) & set("ăâîșțşţ")) or not (word[0].isupper() and alone)
 
 
-def _leaks(data: DatasetDict) -> list[tuple]:
-    if not {"train", "test"} <= set(data):
-        return []
-    train = {row["text"]: _trigrams(row["text"]) for row in data["train"]}
-    found = []
-    for index, row in enumerate(data["test"]):
+def _leaks(data: DatasetDict):
+    train = {row["text"]: _trigrams(row["text"]) for row in data.get("train", ())}
+    for index, row in enumerate(data.get("test", ())):
         own, same = _trigrams(row["text"]), row["text"] in train
         likeness = [len(own & other) / len(own | other) for other in train.values() if own | other]
         if same or max(likeness, default=0) >= 0.5:
             rule = "leak: test text is in train" if same else "leak: nearly a train text"
             what = f"{max(likeness, default=1):.2f} of the trigrams (Jaccard): {row['text'][:60]}"
-            found.append(("warning", rule, "test", index, what))
-    return found
+            yield "warning", rule, "test", index, what
 
 
 def _trigrams(text: str) -> set[tuple[str, ...]]:
@@ -134,12 +122,9 @@ def _trigrams(text: str) -> set[tuple[str, ...]]:
 _HIDDEN = ("Cf", "Cc", "Zl", "Zp", "Zs")
 # A full stop after one or two letters is an initial or an abbreviation ("W. B. Yeats", "St. Petersburg").
 _SENTENCE_END = r"(?<!\b\w)(?<!\b\w\w)[.!?…]”?\s+(?=[A-ZĂÂÎȘȚ„])"
-_PLACES = (
-    "oraș|orașul|țară|țara|stat|localitate|sat|comună|munte|vârf|lac|râu|insulă|județ|capitală|regiune|provincie|continent"
-    "|cartier|masiv|mare"
-)
-_NUMBER_WORDS = frozenset(
+_PLACES = ("oraș|orașul|țară|țara|stat|localitate|sat|comună|munte|vârf|lac|râu|insulă|județ|capitală|regiune|provincie"
+           "|continent|cartier|masiv|mare")  # fmt: skip
+_NUMBER_WORDS = frozenset((
     "un o unu una doi două trei patru cinci șase șapte opt nouă zece unsprezece doisprezece douăsprezece treisprezece "
-    "paisprezece cincisprezece șaisprezece șaptesprezece optsprezece nouăsprezece douăzeci treizeci patruzeci cincizeci "
-    "șaizeci șaptezeci optzeci nouăzeci sute mii zeci".split()
-)
+    "paisprezece cincisprezece șaisprezece șaptesprezece optsprezece nouăsprezece douăzeci treizeci patruzeci "
+    "cincizeci șaizeci șaptezeci optzeci nouăzeci sute mii zeci").split())  # fmt: skip

@@ -61,9 +61,8 @@ def _rows(path: Path) -> list:
     except Exception as error:  # each library has its own kinds of trouble; all mean that this is no such file
         why = " ".join(str(error).split()) or "no details"
         why = why if type(error) is ValueError else f"{type(error).__name__}: {why}"
-        raise ValueError(
-            f"{path} cannot be read: {why:.200}; expected {EXPECTED[ending]}, so mend the file or name another as source."
-        ) from None
+        raise ValueError(f"{path} cannot be read: {why:.200}; expected {EXPECTED[ending]}, so mend the file or name "
+                         "another as source.") from None  # fmt: skip
 
 
 def _decoded(content: bytes) -> str:
@@ -87,8 +86,7 @@ def _decoded(content: bytes) -> str:
 def _from_table(text: str) -> list[dict]:
     text = re.sub(r"\A[\r\n]*(sep=.\r?\n)?", "", text)  # Excel's word to itself about the separator
     head = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", text, maxsplit=1)[0])
-    separator = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
     header, rows = [], []
     try:
         for cells in reader:

@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable
 
 COLUMNS = ("text", "question", "answer", "source")
-OTHER_NAMES = {
-    "text": ("context", "paragraph", "passage", "document", "pasaj", "paragraf", "articol"),
-    "question": ("query", "intrebare", "întrebare", "q"), "answer": ("response", "target", "raspuns", "răspuns", "a"),
-    "source": ("title", "url", "sursa", "sursă"),
-}  # fmt: skip
+OTHER_NAMES = {"text": ("context", "paragraph", "passage", "document", "pasaj", "paragraf", "articol"),
+               "question": ("query", "intrebare", "întrebare", "q"),
+               "answer": ("response", "target", "raspuns", "răspuns", "a"),
+               "source": ("title", "url", "sursa", "sursă")}  # fmt: skip
 NAMEABLE = (*COLUMNS, "answers")
 MOST_CHARACTERS = 50_000  # some 15,000 tokens: attention over more of them fills any machine this is made for
 MOST_EMPTY = 0.05  # of the rows: above it an empty answer is no slip, and the column is the wrong one
@@ -59,17 +58,14 @@ def checked(rows: list, where: str, columns: dict[str, str]) -> list[dict]:
             one[column] = row[column] if column == "phase" and whole else _text(row[column], f"{at}, column {column}")
         if "answers" in known:
             # Ours (they have topics) promise to list the answer; other people's lists are only given it first.
-            if accepted and "topic" in extra and one["answer"] not in accepted:
-                raise ValueError(
-                    f"{at}: answers {accepted!r:.200} lacks the answer {one['answer']!r}; expected it there."
-                )
+            if accepted and "topic" in extra and (own := one["answer"]) not in accepted:
+                raise ValueError(f"{at}: answers {accepted!r:.200} lacks the answer {own!r}; expected it there.")
             one["answers"] = list(dict.fromkeys([one["answer"], *accepted]))
         kept.append(one)
     if not kept or len(empty) > MOST_EMPTY * len(rows):
-        raise ValueError(
-            f"{where}: {len(empty) or len(impossible)} of {len(rows)} answers are empty, the first in row "
-            f"{(empty or impossible)[0]}; expected texts: is the answer in another column, say so by columns."
-        )
+        found = empty or impossible
+        raise ValueError(f"{where}: {len(found)} of {len(rows)} answers are empty, the first in row {found[0]}; "
+                         "expected texts: is the answer in another column, say so by columns.")  # fmt: skip
     for left_out, what in ((empty, "rows have an empty answer"), (impossible, "questions have no answer in the text")):
         if left_out:
             print(f"{where}: {len(left_out)} of {len(rows)} {what} and are left out, the first is row {left_out[0]}.")
@@ -107,10 +103,8 @@ def _what_is_missing(rows: list[dict], named: list[dict], missing: list[str], wh
         values = said.pop(guess[column], texts)
         texts = values if column == "text" else texts
     filled = ", ".join(f'"{column}": "{name}"' for column, name in guess.items())
-    return (
-        f"{where} lacks the columns {missing}; found {found!r:.400}, expected {list(COLUMNS)}: say which is which by "
-        f"load_qa(..., columns={{{filled}}})."
-    )
+    return (f"{where} lacks the columns {missing}; found {found!r:.400}, expected {list(COLUMNS)}: say which is which "
+            f"by load_qa(..., columns={{{filled}}}).")  # fmt: skip
 
 
 def _accepted(row: dict, at: str) -> list[str]:
@@ -136,9 +130,8 @@ def _text(value, at: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{at} is {value!r:.100}; expected a text: name another column by columns.")
     if len(value) > MOST_CHARACTERS:
-        raise ValueError(
-            f"{at} has {len(value):,} characters; expected at most {MOST_CHARACTERS:,}: shorten it or take the row out."
-        )
+        raise ValueError(f"{at} has {len(value):,} characters; expected at most {MOST_CHARACTERS:,}: shorten it or "
+                         "take the row out.")  # fmt: skip
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError(f"{at} holds half a character ({value!a:.100}); expected whole ones, so mend the row.")
     return value.strip()

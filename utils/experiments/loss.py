@@ -11,9 +11,8 @@ from utils.environment import FORMAT_ADVICE
 IGNORED = -100  # the label that cross entropy leaves out
 
 
-def answer_loss(
-    causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor], tokens: torch.Tensor | int | None = None
-) -> torch.Tensor:
+def answer_loss(causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor],
+                tokens: torch.Tensor | int | None = None) -> torch.Tensor:  # fmt: skip
     """Return the summed cross entropy at the labelled positions over `tokens` (None: their number), in nats.
 
     A prompt has a hundred tokens and an answer five: with the vocabulary head on all of them, most of a step goes into
@@ -27,8 +26,7 @@ def answer_loss(
     head = causal_lm.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][labelled],), prepend=True)
     try:
-        seen = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        logits = causal_lm(**seen, use_cache=False).logits
+        logits = causal_lm(**{name: inputs[name] for name in ("input_ids", "attention_mask")}, use_cache=False).logits
     finally:
         hook.remove()
     total = F.cross_entropy(logits.float(), next_ids[labelled], reduction="sum")
@@ -48,8 +46,6 @@ class AnswerTrainer(Trainer):
         """Return the step's loss; one that is not a number ends the run."""
         loss = answer_loss(model.get_base_model(), inputs, num_items_in_batch)
         if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"The loss became {loss.item()} at step {self.state.global_step + 1}. Lower the learning rate "
-                f"({self.args.learning_rate:g}), or {FORMAT_ADVICE}."
-            )
+            advice = f"Lower the learning rate ({self.args.learning_rate:g}), or {FORMAT_ADVICE}."
+            raise FloatingPointError(f"The loss became {loss.item()} at step {self.state.global_step + 1}. {advice}")
         return loss

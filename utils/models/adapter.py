@@ -11,11 +11,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from utils.config import MODULE_LETTERS, RunConfig
 from utils.disk import whole
 
-LLAMA_3B = dict(
-    vocab_size=128256, hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, num_attention_heads=24,
-    num_key_value_heads=8, head_dim=128, max_position_embeddings=131072, rms_norm_eps=1e-5, tie_word_embeddings=True,
-    bos_token_id=128000, eos_token_id=128001,
-)  # fmt: skip
+LLAMA_3B = dict(vocab_size=128256, hidden_size=3072, intermediate_size=8192, num_hidden_layers=28,
+                num_attention_heads=24, num_key_value_heads=8, head_dim=128, max_position_embeddings=131072,
+                rms_norm_eps=1e-5, tie_word_embeddings=True, bos_token_id=128000, eos_token_id=128001)  # fmt: skip
 
 
 def lora_config(config: RunConfig) -> LoraConfig:
@@ -26,10 +24,8 @@ def lora_config(config: RunConfig) -> LoraConfig:
     if config.is_base:
         raise ValueError("This configuration is the base model (rank None): it has no adapter to add.")
     modules = [MODULE_LETTERS[letter] for letter in config.target_modules]
-    return LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules,
-        use_rslora=config.rslora, use_dora=config.dora, task_type="CAUSAL_LM",
-    )  # fmt: skip
+    return LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=modules,
+                      use_rslora=config.rslora, use_dora=config.dora, task_type="CAUSAL_LM")  # fmt: skip
 
 
 def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:
@@ -38,8 +34,7 @@ def add_lora(model: PreTrainedModel, config: RunConfig) -> PeftModel:
     B starts at zero, so the model answers exactly as the base does until it is trained.
     Example: add_lora(llama_3b_on_meta(), RunConfig(model="x", rank=2)).get_nb_trainable_parameters() -> (573440, 3213323264)
     """
-    if any("lora_" in name for name, _ in model.named_parameters()):
-        # get_peft_model on a model that was adapted before silently keeps the old target modules.
+    if any("lora_" in name for name, _ in model.named_parameters()):  # get_peft_model would silently keep its modules
         raise ValueError("This model already carries an adapter; call remove_lora on it before adding another.")
     check_modules(model, config)
     torch.manual_seed(config.seed)
@@ -57,13 +52,11 @@ def check_modules(model: PreTrainedModel, config: RunConfig) -> None:
     """
     linear = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     if missing := [letter for letter in config.target_modules if MODULE_LETTERS[letter] not in linear]:
-        fused = sorted(linear & {"qkv_proj", "gate_up_proj", "c_attn", "query_key_value"})
-        why = f" It holds several of them fused in {', '.join(fused)}, which this series cannot tell apart."
-        raise ValueError(
-            f"{config.model} has no projections {', '.join(missing)}; its linear layers are "
-            f"{', '.join(sorted(linear - {'lm_head'}))}.{why if fused else ''} Choose other target_modules "
-            "(TARGET_MODULES in a notebook), or another model."
-        )
+        fused = ", ".join(sorted(linear & {"qkv_proj", "gate_up_proj", "c_attn", "query_key_value"}))
+        why = f" It holds several of them fused in {fused}, which this series cannot tell apart." if fused else ""
+        own = ", ".join(sorted(linear - {"lm_head"}))
+        raise ValueError(f"{config.model} has no projections {', '.join(missing)}; its linear layers are {own}.{why} "
+                         "Choose other target_modules (TARGET_MODULES in a notebook), or another model.")  # fmt: skip
 
 
 def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:

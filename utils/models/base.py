@@ -86,9 +86,8 @@ def load_stock(name: str, environment: Environment) -> PreTrainedModel:
     dtype = getattr(torch, environment.format_for(name)[0])
     arguments = {"dtype": dtype, "device_map": {"": environment.device}}
     if environment.quantization == "nf4":
-        arguments["quantization_config"] = transformers.BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-        )
+        nf4 = dict(bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+        arguments["quantization_config"] = transformers.BitsAndBytesConfig(load_in_4bit=True, **nf4)
     if source_of(name).kind != "made":
         return _from_pretrained(AutoModelForCausalLM, name, use_safetensors=True, **arguments)
     with tempfile.TemporaryDirectory() as folder:  # through the disk, so that it takes the same way as the others
@@ -126,9 +125,8 @@ def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
 
 def _must_be_free() -> None:
     if not IN_USE.acquire(blocking=False):
-        raise RuntimeError(
-            "A panel is using the base model: wait until it has ended, or press Stop, and run this cell again."
-        )
+        said = "A panel is using the base model: wait until it has ended, or press Stop, and run this cell again."
+        raise RuntimeError(said)
     IN_USE.release()
 
 

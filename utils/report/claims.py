@@ -33,17 +33,8 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         shares = claim.get("trainable_percent")
         row = _shares(shares) if shares else _decide([found[repr(c)] for c in claim["comparisons"]])
         rows.append({"claim": claim["claim"], "the paper's words": claim["quote"], **row})
-    columns = [
-        "claim",
-        "the paper's words",
-        "compared",
-        "metric",
-        "difference",
-        "95 %",
-        "p (Holm)",
-        "could show",
-        "verdict",
-    ]
+    columns = ["claim", "the paper's words", "compared", "metric", "difference", "95 %", "p (Holm)", "could show",
+               "verdict"]  # fmt: skip
     could = "Intervals and “could show”, the smallest difference that it could have shown, are for one comparison by itself."
     table = captioned(rows, f"The paper's claims. {measured(pool)} {_corrected(done)} {could}", columns)
     return table.astype({"difference": float, "p (Holm)": float, "could show": float})
@@ -101,10 +92,9 @@ def published_claims() -> pd.DataFrame:
                 if one["table"] == other["table"] or worse is None:
                     row = {"claim": claim, "compared": compared, "table": one["table"]}
                     rows.setdefault((compared, one["table"]), row | unpaired_test(one["em"], n, other["em"], n))
-    what = (
-        f"The paper's exact matches compared as two shares of {n} questions each (two-proportion z test): which questions "
-        "were right is not published, so nothing can be paired, and one training run says nothing of seeds."
-    )
+    what = (f"The paper's exact matches compared as two shares of {n} questions each (two-proportion z test): which "
+            "questions were right is not published, so nothing can be paired, and one training run says nothing of "
+            "seeds.")  # fmt: skip
     table = captioned(list(rows.values()), f"{what} {_corrected(rows)}").rename(columns={"p_value": "p"})
     table["p (Holm)"] = holm(table["p"])
     signs = np.where(table["difference"] > 0, SUPPORTED, CONTRADICTED)
@@ -152,10 +142,8 @@ def _decide(results: list[dict | None]) -> dict:
 
 
 def _shares(published: Sequence[dict]) -> dict:
-    wrong = 0
-    for row in published:
-        trainable = paper.trainable_parameters(row["rank"])
-        wrong += round(100 * trainable / (paper.BASE_PARAMETERS + trainable), 4) != row["trainable_percent"]
+    counted = [(paper.trainable_parameters(row["rank"]), row["trainable_percent"]) for row in published]
+    wrong = sum(round(100 * n / (paper.BASE_PARAMETERS + n), 4) != percent for n, percent in counted)
     compared = f"six ranks of Llama 3.2 3B, counted from its shape to four decimals: {wrong} differ"
     return {"compared": compared, "verdict": CONTRADICTED if wrong else SUPPORTED}
 

@@ -26,10 +26,8 @@ def load_frame(folder: Path) -> pd.DataFrame:
     records, complaints = load_records(Path(folder))
     if not records:
         found = f" that can be read ({complaints[0].rstrip('.')})" if complaints else ""
-        raise FileNotFoundError(
-            f"There are no records{found} in {folder}; run 03_rank_sweep and 04_target_module_sweep first, or name a "
-            "folder that holds some."
-        )
+        raise FileNotFoundError(f"There are no records{found} in {folder}; run 03_rank_sweep and "
+                                "04_target_module_sweep first, or name a folder that holds some.")  # fmt: skip
     frame = as_frame(records)
     frame.attrs["complaints"] = complaints + frame.attrs["complaints"]
     return frame
@@ -140,10 +138,8 @@ def measured(pool: pd.DataFrame) -> str:
         fewest = counts.map(len).min()
         count = len(seeds) if fewest == len(seeds) else f"{fewest} to {len(seeds)}"
         over = f"means over {count} seeds ({', '.join(map(str, seeds))}); 95 % intervals over questions and seeds."
-    return (
-        f"Measured: {_model(last)}, dataset {last['data']} ({data['train_rows']} train and {data['test_rows']} test rows), "
-        f"strict norm, n = {last['n']:.0f} questions, {over}"
-    )
+    where = f"{_model(last)}, dataset {last['data']} ({data['train_rows']} train and {data['test_rows']} test rows)"
+    return f"Measured: {where}, strict norm, n = {last['n']:.0f} questions, {over}"
 
 
 def run_title(pool: pd.DataFrame) -> str:
@@ -172,13 +168,9 @@ def _differs(column: pd.Series, value) -> pd.Series:
 def _flat(record: dict) -> dict:
     model, machine, data = (record.get(part) or {} for part in ("model", "environment", "data"))
     return {
-        "run_id": record["run_id"],
-        **asdict(RunConfig.from_dict(record["config"])),
-        **record["metrics"],
+        "run_id": record["run_id"], **asdict(RunConfig.from_dict(record["config"])), **record["metrics"],
         "trainable": model.get("trainable"), "trainable_percent": model.get("trainable_percent"),
-        "data": data["name"], "data_fingerprint": data["fingerprint"],
-        "model_id": model.get("id"), "revision": model.get("revision"),
-        "profile": machine.get("profile"), "dtype": machine.get("dtype"),
-        "quantization": machine.get("quantization") or "none",
-        "record": record,
+        "data": data["name"], "data_fingerprint": data["fingerprint"], "model_id": model.get("id"),
+        "revision": model.get("revision"), "profile": machine.get("profile"), "dtype": machine.get("dtype"),
+        "quantization": machine.get("quantization") or "none", "record": record,
     }  # fmt: skip

@@ -49,16 +49,13 @@ def why_it_changed(record: dict) -> pd.DataFrame:
     """
     rows = []
     for p in record["predictions"]:
-        references = p.get("references") or [p["reference"]]
-        verdicts = {norm: int(exact_match(p["answer"], references, norm)) for norm in NORMS}
+        answer, references = p["answer"], p.get("references") or [p["reference"]]
+        verdicts = {norm: int(exact_match(answer, references, norm)) for norm in NORMS}
         if len(set(verdicts.values())) > 1:
-            # Among several references the one that the most norms accept, then the most alike.
-            nearest = max(
-                references,
-                key=lambda r: (sum(exact_match(p["answer"], r, n) for n in NORMS), _matcher(p["answer"], r).ratio()),
-            )
-            found = {"question": p["question"], "answer": p["answer"], "reference": nearest}
-            rows.append(found | verdicts | {"characters": _difference(p["answer"], nearest)})
+            fit = {r: (sum(exact_match(answer, r, n) for n in NORMS), _matcher(answer, r).ratio()) for r in references}
+            nearest = max(references, key=fit.get)  # that the most norms accept, and of these the most alike
+            found = {"question": p["question"], "answer": answer, "reference": nearest}
+            rows.append(found | verdicts | {"characters": _difference(answer, nearest)})
     return pd.DataFrame(rows, columns=["question", "answer", "reference", *NORMS, "characters"])
 
 

@@ -39,9 +39,8 @@ def scores_by_rank(frame: pd.DataFrame | None = None) -> Figure:
         pool = pooled(frame).rename(columns={"em_strict": "em", "f1_strict": "f1"})
         same = (pool["target_modules"].map(set) == {"q", "v"}) & (pool["learning_rate"] == paper.TABLE_3_LEARNING_RATE)
         runs = _by_papers_rule(pool[same]).sort_values("rank")
-        _by_rank(
-            axes[0][1], runs, pool[pool["rank"].isna()][:1], {metric: _limits(runs, metric) for metric in METRICS}, "o-"
-        )
+        limits = {metric: _limits(runs, metric) for metric in METRICS}
+        _by_rank(axes[0][1], runs, pool[pool["rank"].isna()][:1], limits, "o-")
         about = "" if pool.empty else f"measured: {pool['model'].iloc[-1]}, n = {pool['n'].iloc[-1]:.0f}"
         set_labels(axes[0][1], "rank r", "", about)
         title += f" Measured: {run_title(pool)}"

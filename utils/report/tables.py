@@ -43,9 +43,8 @@ def table_4(frame: pd.DataFrame) -> pd.DataFrame:
         run, rank = find(pool, fields), fields and fields["rank"]
         row = {"rank": "base" if rank is None else rank}
         asked = (run is not None and run["record"].get("table_4")) or {}
-        same = asked.get("question") == example["question"]
         for whose, answer in (("paper", paper.TABLE_4["answers"][rank]), ("measured", asked.get("answer"))):
-            shown = whose == "paper" or same
+            shown = whose == "paper" or asked.get("question") == example["question"]
             row[f"answer, {whose}"] = (answer or SILENT) if shown else None
             for norm in ("strict", "ro"):
                 right = exact_match(answer, example["answer"], norm)
@@ -83,10 +82,8 @@ def run_table(records: Sequence[dict]) -> pd.DataFrame:
         row |= {"EM": metrics["em_strict"], "EM 95 %": interval(by_seed([record], "em"))}
         rows.append(row | {"EM ro": metrics["em_ro"], "contains": metrics["contains"], "F1": metrics["f1_strict"]})
     model, machine, data = (records[-1][part] for part in ("model", "environment", "data"))
-    return captioned(
-        rows, f"{model['id']} in {machine['dtype']}, {data['test_rows']} questions of "
-        f"{data.get('test_name', data['name'])}; strict norm where none is named."
-    )  # fmt: skip
+    questions = f"{data['test_rows']} questions of {data.get('test_name', data['name'])}"
+    return captioned(rows, f"{model['id']} in {machine['dtype']}, {questions}; strict norm where none is named.")
 
 
 def interval(scores: Sequence[float]) -> str:
@@ -98,9 +95,8 @@ def interval(scores: Sequence[float]) -> str:
 
 
 def _by_modules(frame: pd.DataFrame, number: int, published: Sequence[dict], grid: Sequence[dict]) -> pd.DataFrame:
-    pool, rows = pooled(frame), []
-    for row, fields in zip(published, grid, strict=True):
-        rows.append({"modules": ", ".join(fields["target_modules"])} | _scores(row, find(pool, fields)))
+    pool, pairs = pooled(frame), zip(published, grid, strict=True)
+    rows = [{"modules": ", ".join(own["target_modules"])} | _scores(row, find(pool, own)) for row, own in pairs]
     title = f"Table {number}. Target modules; rank 2; learning rate {rate_text(grid[0]['learning_rate'])}."
     return captioned(rows, f"{title} {measured(pool)} {PUBLISHED}")
 
