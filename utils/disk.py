@@ -38,9 +38,11 @@ def whole(path: Path) -> Iterator[Path]:
             if not (unfinished.is_dir() and path.is_dir()):  # else another process put the same there first
                 raise
     except OSError as error:
-        raise OSError(f"{path.name} cannot be written to {path.parent} ({error.strerror or error}). Free some space, "
-                      "or name another folder (environment variable RUNS; XDG_CACHE_HOME for a converted model); "
-                      "earlier records are untouched.") from None  # fmt: skip
+        raise OSError(
+            f"{path.name} cannot be written to {path.parent} ({error.strerror or error}). Free some space, "
+            "or name another folder (environment variable RUNS; XDG_CACHE_HOME for a converted model); "
+            "earlier records are untouched."
+        ) from None
     finally:
         _discard(unfinished, path)
         _discard(replaced, path)
@@ -80,8 +82,10 @@ def check_writable(folder: Path, room: int) -> None:
     finally:
         _discard(probe, folder)
     if why:
-        raise OSError(f"Nothing can be written to {folder} ({why}), where the run would be recorded. Free some space, "
-                      "or choose another folder with the environment variable RUNS.")  # fmt: skip
+        raise OSError(
+            f"Nothing can be written to {folder} ({why}), where the run would be recorded. Free some space, "
+            "or choose another folder with the environment variable RUNS."
+        )
 
 
 def mark() -> str:

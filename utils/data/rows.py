@@ -20,8 +20,14 @@ BUNDLED = Path(__file__).parent / "bundled"
 TEST_SHARE = 0.25  # the paper's 200 of 800, for a file that comes without a split
 
 
-def load_qa(source: str, train_rows: int | None = None, test_rows: int | None = None, seed: int = 0,
-            test_source: str | None = None, columns: dict[str, str] | None = None) -> DatasetDict:  # fmt: skip
+def load_qa(
+    source: str,
+    train_rows: int | None = None,
+    test_rows: int | None = None,
+    seed: int = 0,
+    test_source: str | None = None,
+    columns: dict[str, str] | None = None,
+) -> DatasetDict:
     """Return `train` and `test` rows with the columns text, question, answer and source (topic, phase where known).
 
     `source` is "bundled", "hub" (the paper's dataset), another Hub id "owner/name" or "owner/name:configuration", a
@@ -45,8 +51,10 @@ def load_qa(source: str, train_rows: int | None = None, test_rows: int | None = 
         if test_source:
             print(f"{source} has no test split: {len(found['test'])} rows are kept out of training.")
     elif missing := {"train", "test"} - {*found, *(["test"] if test_source else [])}:
-        raise ValueError(f"{source} has no split called {' or '.join(sorted(missing))}; found {list(found)}, expected "
-                         "train and test: name rows to train on as source and rows to test on as test_source.")  # fmt: skip
+        raise ValueError(
+            f"{source} has no split called {' or '.join(sorted(missing))}; found {list(found)}, expected "
+            "train and test: name rows to train on as source and rows to test on as test_source."
+        )
     else:
         wanted = ("train",) if test_source else ("train", "test")
         found = {split: checked(found[split], f"{source}, {split}", columns) for split in wanted}
@@ -116,8 +124,10 @@ def _splits(source: str) -> dict[str, list]:
         return _named_splits(read_splits(path))
     if source == "hub" or re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source):
         return _named_splits(_read_hub(HUB_DATASET if source == "hub" else source))
-    raise ValueError(f"Unknown dataset {source!r}; expected as source 'bundled', 'hub', a Hub id 'owner/name', or a "
-                     f"file or folder that is there, its name ending in {ENDINGS}.")  # fmt: skip
+    raise ValueError(
+        f"Unknown dataset {source!r}; expected as source 'bundled', 'hub', a Hub id 'owner/name', or a "
+        f"file or folder that is there, its name ending in {ENDINGS}."
+    )
 
 
 def _read_hub(name: str) -> dict[str, list]:
@@ -128,8 +138,10 @@ def _read_hub(name: str) -> dict[str, list]:
         return {split: rows.to_list() for split, rows in load_dataset(*name.split(":")).items()}
     except Exception as error:  # datasets and huggingface_hub raise many kinds; each means: not to be had
         why = (str(error).strip() or "no details").splitlines()[0]
-        raise ConnectionError(f"The dataset {name} could not be loaded: {type(error).__name__}: {why} A configuration "
-                              f"is named as source='owner/name:configuration'. {advice}") from None  # fmt: skip
+        raise ConnectionError(
+            f"The dataset {name} could not be loaded: {type(error).__name__}: {why} A configuration "
+            f"is named as source='owner/name:configuration'. {advice}"
+        ) from None
 
 
 def _named_splits(found: dict[str, list]) -> dict[str, list]:

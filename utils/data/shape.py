@@ -64,8 +64,10 @@ def checked(rows: list, where: str, columns: dict[str, str]) -> list[dict]:
         kept.append(one)
     if not kept or len(empty) > MOST_EMPTY * len(rows):
         found = empty or impossible
-        raise ValueError(f"{where}: {len(found)} of {len(rows)} answers are empty, the first in row {found[0]}; "
-                         "expected texts: is the answer in another column, say so by columns.")  # fmt: skip
+        raise ValueError(
+            f"{where}: {len(found)} of {len(rows)} answers are empty, the first in row {found[0]}; "
+            "expected texts: is the answer in another column, say so by columns."
+        )
     for left_out, what in ((empty, "rows have an empty answer"), (impossible, "questions have no answer in the text")):
         if left_out:
             print(f"{where}: {len(left_out)} of {len(rows)} {what} and are left out, the first is row {left_out[0]}.")
@@ -103,8 +105,10 @@ def _what_is_missing(rows: list[dict], named: list[dict], missing: list[str], wh
         values = said.pop(guess[column], texts)
         texts = values if column == "text" else texts
     filled = ", ".join(f'"{column}": "{name}"' for column, name in guess.items())
-    return (f"{where} lacks the columns {missing}; found {found!r:.400}, expected {list(COLUMNS)}: say which is which "
-            f"by load_qa(..., columns={{{filled}}}).")  # fmt: skip
+    return (
+        f"{where} lacks the columns {missing}; found {found!r:.400}, expected {list(COLUMNS)}: say which is which "
+        f"by load_qa(..., columns={{{filled}}})."
+    )
 
 
 def _accepted(row: dict, at: str) -> list[str]:
@@ -130,8 +134,9 @@ def _text(value, at: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{at} is {value!r:.100}; expected a text: name another column by columns.")
     if len(value) > MOST_CHARACTERS:
-        raise ValueError(f"{at} has {len(value):,} characters; expected at most {MOST_CHARACTERS:,}: shorten it or "
-                         "take the row out.")  # fmt: skip
+        raise ValueError(
+            f"{at} has {len(value):,} characters; expected at most {MOST_CHARACTERS:,}: shorten it or take the row out."
+        )
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError(f"{at} holds half a character ({value!a:.100}); expected whole ones, so mend the row.")
     return value.strip()

@@ -11,8 +11,9 @@ from utils.environment import FORMAT_ADVICE
 IGNORED = -100  # the label that cross entropy leaves out
 
 
-def answer_loss(causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor],
-                tokens: torch.Tensor | int | None = None) -> torch.Tensor:  # fmt: skip
+def answer_loss(
+    causal_lm: PreTrainedModel, inputs: dict[str, torch.Tensor], tokens: torch.Tensor | int | None = None
+) -> torch.Tensor:
     """Return the summed cross entropy at the labelled positions over `tokens` (None: their number), in nats.
 
     A prompt has a hundred tokens and an answer five: with the vocabulary head on all of them, most of a step goes into

@@ -18,9 +18,16 @@ from utils.metrics import failure_kind, score
 from utils.models.access import describe_model
 
 
-def build_record(config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel,
-                 predictions: list[Prediction], table_4: Prediction, training: TrainingResult,
-                 answer_seconds: float) -> dict:  # fmt: skip
+def build_record(
+    config: RunConfig,
+    data: DatasetDict,
+    environment: Environment,
+    model: PreTrainedModel | PeftModel,
+    predictions: list[Prediction],
+    table_4: Prediction,
+    training: TrainingResult,
+    answer_seconds: float,
+) -> dict:
     """Return the record of a run, ready for save_record.
 
     A run that was stopped early gets the status "stopped" and a run_id of its own: it replaces no finished run of the
@@ -46,8 +53,9 @@ def build_record(config: RunConfig, data: DatasetDict, environment: Environment,
     }  # fmt: skip
 
 
-def about_run(config: RunConfig, data: DatasetDict, environment: Environment,
-              model: PreTrainedModel | PeftModel) -> dict:  # fmt: skip
+def about_run(
+    config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel
+) -> dict:
     """Return the part of a record that is known before a run ends: settings, data, model and machine.
 
     Example: about_run(config, data, environment, model)["model"]["trainable"] -> 573440

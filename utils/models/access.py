@@ -84,9 +84,11 @@ def check_access(repository: str, revision: str | None = None) -> None:
     if not hub_reachable():
         if _cached_commit(repository, revision):
             return
-        raise ConnectionError(f"No network: the Hub, which holds {repository}, cannot be reached, and no copy is in "
-                              "the cache. Check the connection, or take a model that needs none: MODEL = "
-                              "'gemma-3-270m', or a folder of your own.")  # fmt: skip
+        raise ConnectionError(
+            f"No network: the Hub, which holds {repository}, cannot be reached, and no copy is in "
+            "the cache. Check the connection, or take a model that needs none: MODEL = "
+            "'gemma-3-270m', or a folder of your own."
+        )
     try:
         HfApi().auth_check(repository)
     except errors.GatedRepoError:

