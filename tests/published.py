@@ -20,7 +20,7 @@ from utils.config import RunConfig
 from utils.data import load_qa
 from utils.data.rows import fingerprint
 from utils.disk import whole
-from utils.environment import ROOT, Environment, detect, prepare
+from utils.environment import ROOT, Environment, detect, git, prepare
 from utils.experiments.runs import answer_again, finished_record, sweep
 from utils.paper import WINNER, table_3_grid, table_5_grid, table_6_grid
 from utils.records import duration, load_records, read_record, run_name
@@ -76,17 +76,15 @@ def seconds(config: RunConfig, rows: DatasetDict, adapter: RunConfig | None, rat
     )  # text: the head on all tokens
 
 
-def publish(data: DatasetDict, more: DatasetDict, environment: Environment) -> None:
-    """Copy the finished records of these rows to figures/reference/full: a line a part keeps each under 150 KB."""
-    rows = {fingerprint(data), fingerprint(more)}
+def publish(plan: list[tuple[RunConfig, DatasetDict, RunConfig | None]], environment: Environment) -> None:
+    """Copy the plan's finished records to figures/reference/full: a line a part keeps each under 150 KB."""
+    prints = {id(rows): fingerprint(rows) for _, rows, _ in plan}
+    wanted = {(config.run_id, prints[id(rows)]) for config, rows, _ in plan}
     PUBLISHED.mkdir(parents=True, exist_ok=True)
     for path in sorted((environment.runs / "records").glob("*.json")):
         record = read_record(path)
-        if (
-            record["data"]["fingerprint"] in rows
-            and record["status"] == "finished"
-            and not (PUBLISHED / path.name).exists()
-        ):
+        is_wanted = (record["run_id"], record["data"]["fingerprint"]) in wanted and record["status"] == "finished"
+        if is_wanted and not (PUBLISHED / path.name).exists():
             record["published"] = True  # without its adapter
             parts = (f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in record.items())
             with whole(PUBLISHED / path.name) as unfinished:
@@ -126,6 +124,10 @@ def main() -> None:
     """Do what is not done yet: seed 0, what is asked beside it, then the other seeds; and write what README shows."""
     if sys.argv[1:] == ["results"]:
         return write_results()
+    if git("status", "--porcelain", "--untracked-files=no"):
+        raise SystemExit(
+            "The tree has changes that are not committed: a published record names the commit it was made by."
+        )
     prepare()
     environment = detect("full")
     data, more = load_qa("bundled"), load_qa("bundled", test_source="bundled-more")
@@ -136,11 +138,11 @@ def main() -> None:
     told = duration(sum(seconds(*piece, rate) for piece in left))
     print(f"{len(left)} of {len(plan)} pieces of work are left: about {told} at {rate:.1f} rows/s.")
     for config, rows, adapter in tqdm(left, desc="published runs", unit="run"):
-        if adapter:
-            answer_again(finished_record(adapter, data, environment), config, rows, environment)
-        else:
+        if adapter is None:
             sweep([config], rows, environment)
-        publish(data, more, environment)
+        elif trained := finished_record(adapter, data, environment):  # None where its loss was not a number
+            answer_again(trained, config, rows, environment)
+        publish(plan, environment)
     write_results()
 
 

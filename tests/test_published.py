@@ -38,32 +38,33 @@ def test_what_a_piece_of_work_takes(data):
     assert published.seconds(config.base(), data, None, 3.0) == 6
 
 
-def test_records_of_other_rows_and_unfinished_ones_are_not_published(tmp_path, records, data, environment, monkeypatch):
+def test_what_is_not_in_the_plan_or_not_finished_is_not_published(
+    tmp_path, records, grid, data, environment, monkeypatch
+):
     there = dataclasses.replace(environment, runs=tmp_path)
     (tmp_path / "records").mkdir()
-    for number, (record, changes) in enumerate(
-        [
-            (records[0], {}),
-            (records[1], {"status": "stopped"}),
-            (records[2], {"data": records[2]["data"] | {"fingerprint": "x"}}),
-        ]
-    ):
-        (tmp_path / "records" / f"{number}.json").write_text(json.dumps({"schema_version": 1} | record | changes))
+    elsewhere = records[2]["data"] | {"fingerprint": "x"}
+    found = [records[0], records[1] | {"status": "stopped"}, records[2] | {"data": elsewhere}, records[3]]
+    for number, record in enumerate(found):
+        (tmp_path / "records" / f"{number}.json").write_text(json.dumps({"schema_version": 1} | record))
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    published.publish(data, data, there)
+    published.publish([(config, data, None) for config in grid[:3]], there)
     kept, complaints = load_records(tmp_path / "published")
     assert complaints == []
     assert kept == [{"schema_version": 1} | records[0] | {"published": True}]
 
 
-def test_a_published_record_is_small_and_was_made_by_committed_code():
+def test_published_records_are_small_whole_and_made_by_committed_code():
     paths = sorted(published.PUBLISHED.glob("*.json"))
     records, complaints = load_records(published.PUBLISHED)
     assert (len(records), complaints) == (len(paths), [])
     for path, record in zip(paths, records, strict=True):
         assert path.stat().st_size < 150_000
+        assert record["published"] is True
         assert record["environment"]["dirty"] is False
         assert len(record["environment"]["commit"]) == 40
+    frame = comparable(load_frame(published.PUBLISHED))
+    assert len(frame.query("seed == 0")) == 12  # base and the paper's grid
 
 
 def test_readmes_table_and_figures_are_those_of_the_published_records(tmp_path):
@@ -93,6 +94,7 @@ def test_the_published_runs_go_on_where_they_stopped(tmp_path, environment, monk
     monkeypatch.setattr(published, "MODEL", "tiny-llama")
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(published, "write_results", lambda: None)
+    monkeypatch.setattr(published, "git", lambda *arguments: "")
     monkeypatch.setattr(published.sys, "argv", ["published"])
     published.main()
     assert capsys.readouterr().out.startswith("61 of 61 pieces of work are left: about ")

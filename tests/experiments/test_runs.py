@@ -361,7 +361,12 @@ def test_answering_again_is_refused_for_another_training_and_without_the_adapter
     config = RunConfig.from_dict(record["config"])
     with pytest.raises(ValueError, match="is another training than r2-a8-qv-lr1e-4-s0-tiny-llama-.*run it with sweep"):
         answer_again(record, dataclasses.replace(config, epochs=9), data, there)
-    with pytest.raises(FileNotFoundError, match=f"holds no adapter: {record['run_id']} must be run here first"):
+    turned = DatasetDict({"train": data["train"].select(range(11, -1, -1)), "test": data["test"]})
+    with pytest.raises(ValueError, match="is another training"):  # as many rows, and others
+        answer_again(record, config, turned, there)
+    with pytest.raises(ValueError, match="has no adapter to answer with: its status is stopped"):
+        answer_again(record | {"status": "stopped"}, config, data, there)
+    with pytest.raises(FileNotFoundError, match=f"holds no adapter: {record['run_id']} must be trained here first"):
         answer_again(record, config, data, there)
 
 

@@ -102,3 +102,11 @@ def test_a_folder_of_records(tmp_path, record):
     frame = load_frame(tmp_path)
     assert frame["em_strict"].tolist() == [0.5]
     assert frame.attrs["complaints"][0].startswith("b.json")
+
+
+def test_of_two_sets_as_large_the_one_that_was_trained_for_it_is_compared(record):
+    own, again = [record(), record(WINNER)], [record(right=1), record(WINNER, 1)]
+    for run in again:  # the same adapters, put to other questions
+        run["data"], run["training"] = run["data"] | {"fingerprint": "second"}, []
+    for both in ([*own, *again], [*again, *own]):
+        assert comparable(as_frame(both))["em_strict"].tolist() == [0.5, 0.5]

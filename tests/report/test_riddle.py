@@ -3,8 +3,9 @@ import pytest
 
 from utils import paper
 from utils.report.frame import as_frame
-from utils.report.riddle import rank_effect, riddle
+from utils.report.riddle import rank_effect, riddle, variants
 
+SAMPLED = "sampled, temperature 0.6, top-p 0.9"
 TWO, MOST = (paper.table_3_grid()[place] for place in (1, 5))
 
 
@@ -32,11 +33,11 @@ def test_a_condition_is_what_both_ranks_were_run_in(record):
     rows = rank_effect(as_frame([*second, *other, *table_3, *draws, record(TWO, 6, epochs=5)]))
     found = {row["condition"]: row for row in of(rows, "exact match")}
     assert list(found)[:2] == ["paper, Llama 3.2 3B", "as in Table 3"]
-    assert set(found) - set(list(found)[:2]) == {"tested on more", "loss on: text", "sampled at 0.6/0.9"}
+    assert set(found) - set(list(found)[:2]) == {"tested on more", "loss on: text", SAMPLED}
     assert found["as in Table 3"]["difference"] == pytest.approx(2 / 6)
     assert found["tested on more"]["difference"] == -1
     assert found["loss on: text"]["difference"] == pytest.approx(1 / 6)
-    sampled = found["sampled at 0.6/0.9"]  # of the draws that both have
+    sampled = found[SAMPLED]  # of the draws that both have
     assert (sampled["rank 2"], sampled["rank 32"], sampled["runs"]) == (pytest.approx(2 / 6), pytest.approx(4 / 6), 2)
     assert sampled["low"] <= 2 / 6 <= sampled["high"]
     assert len(of(rows, "contains")) == 1
@@ -55,8 +56,47 @@ def test_the_figure_has_a_mark_for_every_difference(record):
     axis = riddle(as_frame(runs)).axes[0]
     marks = sorted(float(np.ravel(box.lines[0].get_xdata())[0]) for box in axis.containers)
     assert marks == pytest.approx(sorted([-0.265, -0.125, 2 / 6, 2 / 6, 4 / 6, 4 / 6]))
-    assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "paper, Llama 3.2 3B",
-        "as in Table 3",
-        "epochs: 1",
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["paper, Llama 3.2 3B\nn = 200", "as in Table 3\nn = 6", "epochs: 1\nn = 6"]
+
+
+def test_draws_of_several_seeds_are_paired_by_both(record):
+    drawn = {"temperature": 0.6, "top_p": 0.9}
+    two = [record(TWO, 3, seed=seed, draw=draw, **drawn) for seed in (0, 1) for draw in (0, 1)]
+    most = [record(MOST, right, seed=0, draw=draw, **drawn) for draw, right in enumerate((6, 3))]
+    greedy = [record(), *(record(fields) for fields in paper.table_3_grid())]
+    found = of(rank_effect(as_frame([*greedy, *two, *most])), "exact match")[-1]
+    assert (found["condition"], found["runs"], found["difference"]) == (SAMPLED, 2, pytest.approx(1.5 / 6))
+
+
+def test_rows_of_another_number_are_no_other_test_set(record):
+    fewer = [record(TWO, 2, n=4), record(MOST, 3, n=4)]
+    for run in fewer:
+        run["data"] = run["data"] | {"fingerprint": "fewer"}
+    assert set(rank_effect(as_frame([record(), record(TWO), record(MOST), *fewer]))["condition"].iloc[6:]) == {
+        "4 test rows"
+    }
+
+
+def test_a_revision_that_is_not_known_is_the_same_as_one_that_is_not_known(record):
+    runs = [record(), record(TWO), record(MOST), record(TWO, epochs=1), record(MOST, epochs=1)]
+    for run in runs:
+        run["model"] = run["model"] | {"revision": None}
+    other = record(model={"id": "another"})
+    assert set(rank_effect(as_frame([*runs, other]))["condition"].iloc[6:]) == {"epochs: 1"}
+
+
+def test_variants_are_named_by_what_differs(record):
+    runs = [record(), record(TWO, 3), record(MOST, 2), *(record(fields) for fields in paper.table_3_grid()[2:5])]
+    runs += [
+        record(shots=3),
+        record(TWO, 1, prompt_language="ro"),
+        record(TWO, 5, batch_size=8),
+        record(TWO, 6, epochs=5),
     ]
+    rows = variants(as_frame(runs)).set_index(["run", "condition"])["EM"]
+    assert rows.to_dict() == pytest.approx({
+        ("base", "as in Table 3"): 0.5, ("r 2 q,v 1e-4", "as in Table 3"): 0.5, ("r 32 q,v 1e-4", "as in Table 3"): 2 / 6,
+        ("base, 3 solved", "shots: 3"): 0.5, ("r 2 q,v 1e-4", "prompt language: ro"): 1 / 6,
+        ("r 2 q,v 1e-4", "batch size: 8"): 5 / 6, ("r 2 q,v 1e-4", "epochs: 5"): 1.0,
+    })  # fmt: skip

@@ -66,8 +66,8 @@ def generate_answers(
         max_new_tokens=config.max_new_tokens, eos_token_id=stop_ids(tokenizer),
         do_sample=False, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
     )  # fmt: skip
-    if config.temperature:  # top_k stays as generate() has it
-        settings.update(do_sample=True, temperature=config.temperature, top_p=config.top_p)
+    if config.temperature:  # 50 is what generate() takes where neither the caller nor the model says otherwise
+        settings.update(do_sample=True, temperature=config.temperature, top_p=config.top_p, top_k=50)
         torch.manual_seed(config.draw)
     texts, budget = [""] * len(prompts), TOKEN_BUDGET[model.device.type]
     while order:

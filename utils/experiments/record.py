@@ -53,6 +53,15 @@ def build_record(
     }  # fmt: skip
 
 
+def train_rows(data: DatasetDict) -> dict:
+    """Return what a record says of the rows that were trained on: their dataset's name, their number, their fingerprint.
+
+    Example: train_rows(load_qa("bundled"))["train_rows"] -> 600
+    """
+    alone, name = {"train": data["train"], "test": ()}, data["train"].info.dataset_name
+    return {"name": name, "train_rows": len(data["train"]), "train_fingerprint": fingerprint(alone)}
+
+
 def about_run(
     config: RunConfig, data: DatasetDict, environment: Environment, model: PreTrainedModel | PeftModel
 ) -> dict:
@@ -67,8 +76,8 @@ def about_run(
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {
         "run_id": config.run_id, "config": config.as_dict(),
-        "data": {"name": data["train"].info.dataset_name, "test_name": data["test"].info.dataset_name,
-                 "train_rows": len(data["train"]), "test_rows": len(data["test"]), "fingerprint": fingerprint(data)},
+        "data": {**train_rows(data), "test_name": data["test"].info.dataset_name, "test_rows": len(data["test"]),
+                 "fingerprint": fingerprint(data)},
         "model": {**describe_model(config.model),
                   "total": total, "trainable": trainable, "trainable_percent": 100 * trainable / total},
         "environment": {"profile": environment.profile, "device": environment.gpu or environment.device,

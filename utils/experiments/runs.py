@@ -17,7 +17,7 @@ from utils.data.rows import draw_examples, fingerprint
 from utils.disk import check_writable, clear_leftovers
 from utils.environment import Environment, shorten
 from utils.experiments.generation import generate_answers
-from utils.experiments.record import about_run, build_record
+from utils.experiments.record import about_run, build_record, train_rows
 from utils.experiments.training import TrainingResult, fine_tune, training_arguments
 from utils.models.access import describe_model
 from utils.models.adapter import add_lora, check_modules, has_adapter, remove_lora, save_adapter
@@ -101,20 +101,27 @@ def answer_again(record: dict, config: RunConfig, data: DatasetDict, environment
     """Have a finished run's adapter answer other questions, or in another way, and return that as a record of its own.
 
     Nothing is trained. `config` is the run's own but for how it answers (config.DECODING), `data` has the rows it was
-    trained on and any test rows. What was answered before is read.
+    trained on and any test rows. What was answered before is read. Raises ValueError for another training or a run that
+    did not finish, FileNotFoundError where the adapter is gone.
     Example: answer_again(record, RunConfig(**settings, temperature=0.6, top_p=0.9), data, environment)["run_id"]
     """
     trained, asked = (
         {name: value for name, value in varied(told).items() if name not in DECODING}
         for told in (record["config"], config.as_dict())
     )
-    if trained != asked or record["data"]["train_rows"] != len(data["train"]):
+    told, rows = record["data"], train_rows(data)
+    if record["status"] != "finished":
+        raise ValueError(f"{record['run_id']} has no adapter to answer with: its status is {record['status']}.")
+    if trained != asked or any(told.get(name, value) != value for name, value in rows.items()):
         raise ValueError(f"{config.run_id} is another training than {record['run_id']}: run it with sweep instead.")
     if found := finished_record(config, data, environment):
         return found
     folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
     if not has_adapter(folder):
-        raise FileNotFoundError(f"{shorten(folder)} holds no adapter: {record['run_id']} must be run here first.")
+        raise FileNotFoundError(
+            f"{shorten(folder)} holds no adapter: {record['run_id']} must be trained here first. Where its record is there "
+            f"all the same ({folder.name}.json, published without it), delete that and run it again."
+        )
     model, tokenizer = held_base(config.model, environment)
     try:
         adapted = PeftModel.from_pretrained(model, folder).eval()
@@ -187,8 +194,8 @@ def finished_record(config: RunConfig, data: DatasetDict, environment: Environme
         record = read_record(path) if os.path.exists(path) else {}  # Path's raises where the folder may not be entered
     except ValueError:
         return None  # a damaged file: the run is done again, and takes its place
-    if record.get("status") != "finished":
-        return None
+    if record.get("status") != "finished" or RunConfig.from_dict(record["config"]) != config:
+        return None  # the second, where a default has changed since
     folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
     there = config.is_base or record.get("published") or has_adapter(folder)
     return record if there else None  # Drive may lose what was written last

@@ -93,7 +93,7 @@ def fine_tune(
     Out of memory starts the training again with half the rows held at once and twice the accumulation: the optimizer's
     steps stay the same, and the result says so. A loss that is not a number stops the run with an error that says what
     to change. `compiled` has torch.compile fuse what stands between the matrix products of a layer; None does so where it
-    pays, which follows from model and rows alone: a run that is done again rounds as it did before.
+    pays, which follows from model, rows and machine alone: a run that is done again rounds as it did before.
     Example: fine_tune(model, tokenizer, data["train"], config, training_arguments(config, environment)).loss[-1]["loss"]
     """
     if len(rows) == 0:

@@ -14,8 +14,8 @@ from utils.records import load_records, run_name
 
 # What two runs must share to be compared at all, and what training must share to be one experiment.
 WORK = ["data_fingerprint", "model_id", "revision", "dtype", "quantization"]
-_TRAINING = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
-_SAME = [*WORK, "model", "prompt_language", "shots", *DECODING, *_TRAINING]
+TRAINING = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
+_SAME = [*WORK, "model", "prompt_language", "shots", *DECODING, *TRAINING]
 
 
 def load_frame(folder: Path) -> pd.DataFrame:
@@ -66,15 +66,18 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     A folder fills with runs on other rows, of other models, formats or epochs; one table or figure must not mix them.
     The base model's run belongs to the set with its model, data and decoding. attrs["complaints"] names what is left
     out, and in what it differs.
+    Of two sets as large, the one whose runs were trained for it is taken.
     Example: comparable(load_frame(folder))["epochs"].nunique() -> 1
     """
     if frame.empty:
         return frame
     base = frame["rank"].isna()
-    sizes = frame[~base | base.all()].groupby(_SAME, sort=False, dropna=False)["run_id"].transform("size")
-    largest = frame.loc[sizes.idxmax()]
+    runs = frame[~base | base.all()]
+    sizes = runs.groupby(_SAME, sort=False, dropna=False)["run_id"].transform("size")
+    trained = runs["record"].map(lambda record: bool(record.get("training")))  # not an adapter that answered again
+    largest = frame.loc[(sizes + 0.5 * trained).idxmax()]
     differs = pd.DataFrame({name: _differs(frame[name], largest[name]) for name in _SAME})
-    differs.loc[base, _TRAINING] = False  # the base model is not trained
+    differs.loc[base, TRAINING] = False  # the base model is not trained
     out = differs.any(axis=1)
     kept = frame[~out].sort_values("rank", na_position="first", kind="stable", ignore_index=True)
     told = []

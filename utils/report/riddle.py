@@ -8,13 +8,16 @@ from matplotlib.figure import Figure
 
 from utils import paper
 from utils.config import RunConfig
-from utils.report.frame import WORK, by_seed, comparable, find, measured, pooled
+from utils.records import run_name
+from utils.report.frame import TRAINING, WORK, by_seed, comparable, find, pooled, run_title
 from utils.report.style import BLUE, ORANGE, SIZE, captioned, finish, set_labels, subplots
 from utils.stats import paired_test
 
 _TWO, _MOST = (paper.table_3_grid()[paper.RANKS.index(rank)] for rank in (2, 32))  # the paper's best rank and its worst
 _METRICS = {"em": "exact match", "f1": "token F1"}
-_PAPER = "paper, Llama 3.2 3B"
+PAPER, MAIN = "paper, Llama 3.2 3B", "as in Table 3"
+# Of a condition's runs these may differ; of a seed's draws each is a run.
+_FREE = ("rank", "alpha", "target_modules", "learning_rate", "seed", "draw")
 
 
 def rank_effect(runs: pd.DataFrame) -> pd.DataFrame:
@@ -22,79 +25,95 @@ def rank_effect(runs: pd.DataFrame) -> pd.DataFrame:
 
     `runs` are finished runs of any settings (load_frame); a condition is what a set of them has in common. The first is
     what Table 3 is made of (comparable), which is also read under `ro` and `contains`. A row each: condition, metric,
-    rank 2, rank 32, difference, low and high (95 %, paired by question, over seeds or draws where there are several),
-    runs (how many seeds or draws, None for the paper, whose answers were not published: its rows have no interval).
+    rank 2, rank 32, difference, low and high (95 %, paired by question, over seeds and draws where there are several),
+    n, and runs: how many seeds or draws both ranks have. The paper's answers were not published: no interval there.
     Example: rank_effect(load_frame(folder)).loc[0, "difference"] -> -0.265 (the paper's exact match)
     """
     two, most = (next(row for row in paper.TABLE_3 if row["rank"] == fields["rank"]) for fields in (_TWO, _MOST))
     rows = [
-        {"condition": _PAPER, "metric": name, "rank 2": two[m], "rank 32": most[m], "difference": most[m] - two[m]}
-        for m, name in _METRICS.items()
-    ]
-    main = comparable(runs)
-    for condition, pool in _conditions(runs, main):
+        {"condition": PAPER, "metric": name, "rank 2": two[m], "rank 32": most[m], "difference": most[m] - two[m],
+         "n": paper.TEST_ROWS} for m, name in _METRICS.items()
+    ]  # fmt: skip
+    for condition, pool in _conditions(runs):
         two, most = find(pool, _TWO), find(pool, _MOST)
         if two is None or most is None or not (shared := set(two["seeds"]) & set(most["seeds"])):
             continue
-        further = {"ro": "exact match, ro", "contains": "contains"} if condition == "as in Table 3" else {}
+        further = {"ro": "exact match, ro", "contains": "contains"} if condition == MAIN else {}
+        kept = [[r for s, r in zip(run["seeds"], run["records"], strict=True) if s in shared] for run in (two, most)]
         for metric, name in (_METRICS | further).items():
-            kept = [
-                [r for seed, r in zip(run["seeds"], run["records"], strict=True) if seed in shared]
-                for run in (two, most)
-            ]
             low, high = (by_seed(records, metric) for records in kept)
             found = paired_test(high, low)
             row = {"condition": condition, "metric": name, "rank 2": low.mean(), "rank 32": high.mean()}
-            rows.append(row | {key: found[key] for key in ("difference", "low", "high")} | {"runs": len(shared)})
-    columns = ["condition", "metric", "rank 2", "rank 32", "difference", "low", "high", "runs"]
-    caption = f"Rank 32 less rank 2; modules q, v; learning rate 1e-4. {measured(pooled(main))}"
-    return captioned(rows, caption, columns).astype({"runs": "Int64"})
+            row |= {key: found[key] for key in ("difference", "low", "high", "n")}
+            rows.append(row | {"runs": len(shared)})
+    columns = ["condition", "metric", "rank 2", "rank 32", "difference", "low", "high", "n", "runs"]
+    caption = "Rank 32 less rank 2; modules q, v; learning rate 1e-4; 95 % intervals, paired by question. Measured: "
+    return captioned(rows, caption + run_title(pooled(comparable(runs))), columns).astype({"runs": "Int64"})
 
 
 def riddle(runs: pd.DataFrame) -> Figure:
-    """Return the differences of `rank_effect` as a figure: exact match and token F1 beside each other, zero dotted.
+    """Return the differences of `rank_effect` as a figure: exact match and token F1 of every condition, zero dotted.
 
     Left of zero the higher rank is worse. The paper's marks are hollow.
     Example: riddle(load_frame(folder))
     """
     table = rank_effect(runs)
-    names = list(dict.fromkeys(table["condition"]))
-    figure, axis = subplots(height=1.9 + 0.42 * len(names))
-    for place, (name, colour) in zip((-0.14, 0.14), zip(_METRICS.values(), (BLUE, ORANGE), strict=True), strict=True):
+    names = table.drop_duplicates("condition").set_index("condition")
+    figure, axis = subplots(height=2.2 + 0.5 * len(names))
+    for apart, name, colour in zip((-0.14, 0.14), _METRICS.values(), (BLUE, ORANGE), strict=True):
         for _, row in table[table["metric"] == name].iterrows():
-            published = row["condition"] == _PAPER
+            published, place = row["condition"] == PAPER, names.index.get_loc(row["condition"]) + apart
             reach = None if published else [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
-            axis.errorbar(
-                row["difference"],
-                names.index(row["condition"]) + place,
-                xerr=reach,
-                capsize=3,
-                color=colour,
-                fmt="D" if published else "o",
-                markerfacecolor="white" if published else colour,
-                label=name,
-            )
+            axis.errorbar(row["difference"], place, xerr=reach, capsize=3, color=colour, fmt="D" if published else "o",
+                          markerfacecolor="white" if published else colour, label=name)  # fmt: skip
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
-    axis.set_yticks(range(len(names)), names, fontsize=SIZE)
+    means = names["runs"].map(lambda runs: f", mean of {runs} runs" if pd.notna(runs) and runs > 1 else "")
+    labels = [f"{name}\nn = {n}{mean}" for name, n, mean in zip(names.index, names["n"], means, strict=True)]
+    axis.set_yticks(range(len(names)), labels, fontsize=SIZE)
     axis.invert_yaxis()
     set_labels(axis, "score of rank 32 less score of rank 2 (left of 0, rank 32 is worse)", "")
-    return finish(figure, table.attrs["caption"].split(" Measured")[0], axis)
+    return finish(figure, f"Filled marks: {run_title(pooled(comparable(runs)))}; bars are 95 % intervals.", axis)
 
 
-def _conditions(runs: pd.DataFrame, main: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    yield "as in Table 3", pooled(main)
-    own = ["run_id", *WORK]
-    others = runs[~pd.MultiIndex.from_frame(runs[own]).isin(pd.MultiIndex.from_frame(main[own])) & runs["rank"].notna()]
-    settings = [*WORK, *(f.name for f in fields(RunConfig) if f.name not in ("rank", "alpha", "seed", "draw"))]
-    modules = ("target_modules", "learning_rate")
-    like = main.iloc[-1]
-    for _, same in others.groupby(settings, sort=False, dropna=False):
-        first, told = same.iloc[0], []
-        if first["data_fingerprint"] != like["data_fingerprint"]:
-            told.append(f"tested on {first['record']['data'].get('test_name', first['data'])}")
-        if first["temperature"]:
-            told.append(f"sampled at {first['temperature']:g}/{first['top_p']:g}")
-            same = same.assign(seed=same["draw"], draw=0)  # draws are averaged as seeds are
-        named = [name for name in settings if name not in (*modules, "data_fingerprint", "temperature", "top_p")]
-        told += [f"{name.replace('_', ' ')}: {first[name]}" for name in named if first[name] != like[name]]
-        yield ", ".join(told), pooled(same)
+def variants(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of runs that differ from Table 3's in one setting or another, beside base, rank 2 and rank 32 there.
+
+    A row each: run, condition, EM, EM ro, contains, F1, gap (F1 less EM), runs (seeds and draws that were averaged).
+    Example: variants(load_frame(folder)).set_index("condition").loc["epochs: 5", "EM"]
+    """
+    rows = []
+    for condition, pool in _conditions(runs):
+        usual = [run["run_id"] for fields in (None, _TWO, _MOST) if (run := find(pool, fields)) is not None]
+        for _, run in pool.iterrows():
+            if condition != MAIN or run["run_id"] in usual:
+                row = {"run": run_name(run), "condition": condition, "EM": run["em_strict"], "EM ro": run["em_ro"]}
+                row |= {"contains": run.get("contains"), "F1": run["f1_strict"]}
+                rows.append(row | {"gap": run["f1_strict"] - run["em_strict"], "runs": len(run["records"])})
+    return captioned(rows, f"Compared with: {run_title(pooled(comparable(runs)))}")
+
+
+def _conditions(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    main, own = comparable(runs), ["run_id", *WORK]
+    settings = [*WORK, *(f.name for f in fields(RunConfig) if f.name not in _FREE)]
+    keys = [pd.MultiIndex.from_frame(frame[own].astype(str)) for frame in (runs, main)]
+    others = runs[~keys[0].isin(keys[1])].groupby(settings, sort=False, dropna=False)
+    for condition, same in [(MAIN, main), *((_what_differs(same.iloc[0], main.iloc[-1]), same) for _, same in others)]:
+        yield condition, pooled(same.assign(seed=list(zip(same["seed"], same["draw"], strict=True)), draw=0))
+
+
+def _what_differs(run: pd.Series, like: pd.Series) -> str:
+    told, data, own = [], run["record"]["data"], like["record"]["data"]
+    if run["data_fingerprint"] != like["data_fingerprint"]:
+        tested, usual = (one.get("test_name", one["name"]) for one in (data, own))
+        told += [f"tested on {tested}"] * (tested != usual)
+        told += [f"{data['train_rows']} training rows"] * (data["train_rows"] != own["train_rows"])
+        told += [f"{data['test_rows']} test rows"] * (tested == usual and data["test_rows"] != own["test_rows"])
+        told = told or [f"rows {run['data_fingerprint']}"]
+    if run["temperature"]:
+        told.append(f"sampled, temperature {run['temperature']:g}, top-p {run['top_p']:g}")
+    handled = ("data_fingerprint", "temperature", "top_p")
+    for name in [*WORK, *(f.name for f in fields(RunConfig) if f.name not in _FREE)]:
+        same = run[name] == like[name] or (pd.isna(run[name]) and pd.isna(like[name]))
+        if name not in handled and not same and not (pd.isna(run["rank"]) and name in TRAINING):
+            told.append(f"{name.replace('_', ' ')}: {run[name]}")
+    return ", ".join(told) or "another draw"
