@@ -79,6 +79,7 @@ def run_table(records: Sequence[dict]) -> pd.DataFrame:
     for record in (r for r in records if r["status"] == "finished"):
         config, metrics = record["config"], record["metrics"]
         row = {"run": run_name(config), "prompt": config["prompt_language"], "seed": config["seed"]}
+        row |= {"draw": str(config["draw"])} if config.get("temperature") else {}
         row |= {"EM": metrics["em_strict"], "EM 95 %": interval(by_seed([record], "em"))}
         rows.append(row | {"EM ro": metrics["em_ro"], "contains": metrics["contains"], "F1": metrics["f1_strict"]})
     model, machine, data = (records[-1][part] for part in ("model", "environment", "data"))
