@@ -1,5 +1,6 @@
 """The riddle put to the records: what rank 32 gains or loses against rank 2, and what that depends on."""
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -68,10 +69,10 @@ def riddle(runs: pd.DataFrame) -> Figure:
                           markerfacecolor="white" if published else colour, label=name)  # fmt: skip
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
     means = names["runs"].map(lambda runs: f", mean of {runs} runs" if pd.notna(runs) and runs > 1 else "")
-    labels = [f"{name}\nn = {n}{mean}" for name, n, mean in zip(names.index, names["n"], means, strict=True)]
+    labels = [f"{textwrap.fill(name, 22)}\nn = {n}{mean}" for name, n, mean in zip(names.index, names["n"], means, strict=True)]
     axis.set_yticks(range(len(names)), labels, fontsize=SIZE)
     axis.invert_yaxis()
-    set_labels(axis, "score of rank 32 less score of rank 2 (left of 0, rank 32 is worse)", "")
+    set_labels(axis, "rank 32 less rank 2 (left of 0: rank 32 is worse)", "")
     return finish(figure, f"Filled marks: {run_title(pooled(comparable(runs)))}; bars are 95 % intervals.", axis)
 
 
