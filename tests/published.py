@@ -64,7 +64,7 @@ def work(data: DatasetDict, more: DatasetDict) -> list[tuple[RunConfig, DatasetD
     first, others, seeds = (
         [(config, data, None) for config in configs] for configs in (grid(0), further(), [*grid(1)[1:], *grid(2)[1:]])
     )
-    return [*first, *drawn, *others, *second, *seeds]
+    return [*first, *drawn, *second, *others, *seeds]  # what needs the adapters of this machine comes first
 
 
 def seconds(config: RunConfig, rows: DatasetDict, adapter: RunConfig | None, rate: float) -> float:

@@ -69,7 +69,10 @@ def riddle(runs: pd.DataFrame) -> Figure:
                           markerfacecolor="white" if published else colour, label=name)  # fmt: skip
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
     means = names["runs"].map(lambda runs: f", mean of {runs} runs" if pd.notna(runs) and runs > 1 else "")
-    labels = [f"{textwrap.fill(name, 22)}\nn = {n}{mean}" for name, n, mean in zip(names.index, names["n"], means, strict=True)]
+    labels = [
+        f"{textwrap.fill(name, 22)}\nn = {n}{mean}"
+        for name, n, mean in zip(names.index, names["n"], means, strict=True)
+    ]
     axis.set_yticks(range(len(names)), labels, fontsize=SIZE)
     axis.invert_yaxis()
     set_labels(axis, "rank 32 less rank 2 (left of 0: rank 32 is worse)", "")
