@@ -4,8 +4,10 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+import utils.__main__ as series
 from utils.data import load_qa
 from utils.environment import ROOT
 from utils.paper import RANKS
@@ -104,6 +107,24 @@ def test_the_scores_told_in_headers_and_readme_are_those_of_the_published_record
     assert f"from {em[0]} for the base model to between {min(em[1:])} and {max(em[1:])}" in readme
     assert f"in {told(full, 'contains', 'base')[0]} of the base model's generations" in readme
     assert change[0] in readme
+
+
+def test_committed_notebooks_run_in_their_profiles_and_on_the_published_records(tmp_path, monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "DTYPE", "RUNS"):
+        monkeypatch.setenv(name, "")  # set by the call, and taken back after the test
+    published, asked = tmp_path / "figures" / "reference" / "full", []
+    shutil.copytree(ROOT / "figures" / "reference" / "full", published)
+    monkeypatch.setattr(series, "ROOT", tmp_path)
+    monkeypatch.setattr(series, "run_notebooks", lambda paths, target, profile: asked.append((paths, profile)) or True)
+    (tmp_path / "runs" / "published" / "full" / "records").mkdir(parents=True)
+    (tmp_path / "runs" / "published" / "full" / "records" / "older.json").write_text("{}")
+    assert series.run_committed(tmp_path)
+    assert [([path.stem for path in paths], profile) for paths, profile in asked] == [
+        (NAMES[:3], "demo"), (NAMES[3:], "full"),
+    ]  # fmt: skip
+    assert os.environ["DTYPE"] == "bfloat16"
+    found = sorted(path.name for path in Path(os.environ["RUNS"], "full", "records").iterdir())
+    assert found == sorted(path.name for path in published.iterdir())
 
 
 @pytest.mark.long
@@ -221,7 +242,7 @@ def test_05_without_any_records_shows_the_published_ones_and_says_so(tmp_path, m
     notebook = nbformat.read(PATHS[5], as_version=4)
     resources = {"metadata": {"path": str(ROOT / "notebooks")}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
-    assert "From figures/reference/demo, published with this repository, not yours. Runs: 12." in str(notebook)
+    assert "From figures/reference/full, published with this repository, not yours. Runs: 12." in str(notebook)
     assert list((tmp_path / "smoke" / "figures").glob("*.png"))
 
 
