@@ -113,16 +113,18 @@ def test_committed_notebooks_run_in_their_profiles_and_on_the_published_records(
     for name in ("CUDA_VISIBLE_DEVICES", "DTYPE", "RUNS"):
         monkeypatch.setenv(name, "")  # set by the call, and taken back after the test
     published, asked = tmp_path / "figures" / "reference" / "full", []
-    shutil.copytree(ROOT / "figures" / "reference" / "full", published)
+    shutil.copytree(ROOT / "figures" / "reference", tmp_path / "figures" / "reference")
     monkeypatch.setattr(series, "ROOT", tmp_path)
-    monkeypatch.setattr(series, "run_notebooks", lambda paths, target, profile: asked.append((paths, profile)) or True)
+
+    def execute(paths, target, profile):
+        asked.append(([path.stem for path in paths], profile, os.environ["DTYPE"]))
+        return True
+
+    monkeypatch.setattr(series, "run_notebooks", execute)
     (tmp_path / "runs" / "published" / "full" / "records").mkdir(parents=True)
     (tmp_path / "runs" / "published" / "full" / "records" / "older.json").write_text("{}")
     assert series.run_committed(tmp_path)
-    assert [([path.stem for path in paths], profile) for paths, profile in asked] == [
-        (NAMES[:3], "demo"), (NAMES[3:], "full"),
-    ]  # fmt: skip
-    assert os.environ["DTYPE"] == "bfloat16"
+    assert asked == [(NAMES[:3], "demo", "float32"), (NAMES[3:], "full", "bfloat16")]
     found = sorted(path.name for path in Path(os.environ["RUNS"], "full", "records").iterdir())
     assert found == sorted(path.name for path in published.iterdir())
 

@@ -58,17 +58,17 @@ def main() -> int:
 def run_committed(target: Path) -> bool:
     """Execute the notebooks as they are committed: 00 to 02 in the demo profile, 03 to 05 on the published records.
 
-    Those are put into a runs folder of their own, where sweep finds them; their number format is taken, and no GPU.
+    Those are put into a runs folder of their own, where sweep finds them. The published number formats are taken, no GPU.
     Example: run_committed(ROOT / "notebooks") -> True
     """
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    published = {profile: ROOT / "figures" / "reference" / profile for profile in ("demo", "full")}
+    dtypes = {profile: comparable(load_frame(folder))["dtype"].iloc[0] for profile, folder in published.items()}
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DTYPE": dtypes["demo"]}
     if not run_notebooks(NOTEBOOKS[:3], target, "demo"):
         return False
-    published = ROOT / "figures" / "reference" / "full"
-    os.environ["DTYPE"] = comparable(load_frame(published))["dtype"].iloc[0]
-    os.environ["RUNS"] = str(ROOT / "runs" / "published")
+    os.environ |= {"RUNS": str(ROOT / "runs" / "published"), "DTYPE": dtypes["full"]}
     shutil.rmtree(os.environ["RUNS"], ignore_errors=True)
-    shutil.copytree(published, Path(os.environ["RUNS"], "full", "records"))
+    shutil.copytree(published["full"], Path(os.environ["RUNS"], "full", "records"))
     return run_notebooks(NOTEBOOKS[3:], target, "full")
 
 

@@ -132,7 +132,7 @@ def normalize(answer: str, norm: str) -> str:
     kept = "".join(c for i, c in enumerate(kept) if not unicodedata.category(c).startswith("P")
                    or (c in ",.:/-" and kept[i - 1 : i].isdigit() and kept[i + 1 : i + 2].isdigit()))  # fmt: skip
     kept = re.sub(r"(?<=\w)î(?=\w)", "â", kept)
-    return unicodedata.normalize("NFC", " ".join(kept.split())) or folded
+    return unicodedata.normalize("NFC", " ".join(kept.split())) or folded or answer.strip()
 
 
 def _accepted(reference: str | Sequence[str], norm: str) -> Sequence[str]:

@@ -218,6 +218,7 @@ def test_a_record_holds_the_whole_run(records, grid, data, environment):
     assert record["config"] == grid[2].as_dict()
     assert record["data"] == {
         "name": "bundled", "test_name": "bundled", "train_rows": 12, "test_rows": 6, "fingerprint": fingerprint(data),
+        "train_fingerprint": fingerprint({"train": data["train"], "test": []}),
     }  # fmt: skip
     assert record["environment"]["profile"] == "smoke"
     assert record["environment"]["packages"]["torch"] == torch.__version__
