@@ -106,7 +106,18 @@ def test_the_published_runs_go_on_where_they_stopped(tmp_path, environment, monk
     (tmp_path / "records" / gone.name).unlink()
     published.main()
     assert capsys.readouterr().out.startswith("1 of 61 pieces of work are left")
-    after = json.loads(gone.read_text())
-    assert [after[part] for part in ("predictions", "training", "metrics")] == [
-        before[part] for part in ("predictions", "training", "metrics")
-    ]
+    assert_same(json.loads(gone.read_text()), before)
+    shutil.rmtree(tmp_path / "records")  # another machine: it has what was published, and no adapter
+    shutil.rmtree(tmp_path / "adapters")
+    gone = next(path for path in records if '"draw": 3' in path.read_text())
+    before = json.loads(gone.read_text())
+    gone.unlink()
+    published.main()
+    assert capsys.readouterr().out.startswith("1 of 61 pieces of work are left")
+    assert_same(json.loads(gone.read_text()), before)
+    assert len(list((tmp_path / "adapters").iterdir())) == 2  # one trained anew, and the one that answered again
+
+
+def assert_same(one, other):
+    for part in ("predictions", "training", "metrics"):
+        assert one[part] == other[part]
