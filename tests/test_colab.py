@@ -78,7 +78,10 @@ def test_3_all_six_notebooks_run_where_all_that_colab_lacks_is_missing(tmp_path)
     before = {package: version(package) for package in ("torch", "numpy", "transformers", "peft")}
     for part in ("utils", "notebooks", "figures", "tests"):
         shutil.copytree(ROOT / part, tmp_path / part)
-    run = "from pathlib import Path; from utils.__main__ import run_notebooks; assert run_notebooks(Path('done'), 'smoke')"
+    run = (
+        "from pathlib import Path; from utils.__main__ import NOTEBOOKS, run_notebooks; "
+        "assert run_notebooks(NOTEBOOKS, Path('done'), 'smoke')"
+    )
     done = python(run, tmp_path, PROFILE="smoke", COLAB_DRIVE=str(tmp_path / "drive"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert {package: version(package) for package in before} == before
