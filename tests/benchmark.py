@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from utils.config import RunConfig
 from utils.data import load_qa
-from utils.environment import ROOT, Environment, detect, prepare
+from utils.environment import ROOT, Environment, bf16_instructions, detect, prepare
 from utils.experiments import fine_tune, tokenize_row, training_arguments
 from utils.experiments.record import about_run
 from utils.models.adapter import add_lora, lora_config
@@ -151,12 +151,6 @@ def product_ceiling(model: PreTrainedModel, rows: int = 4096, repeats: int = 20)
     inputs, weight = (torch.randn(n, sizes.hidden_size).to(like) for n in (rows, sizes.intermediate_size))
     best = min(timeit.repeat(lambda: (inputs @ weight.T @ weight)[0, 0].item(), number=1, repeat=repeats))
     return 4.0 * rows * weight.numel() / best
-
-
-def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the bfloat16 instructions this CPU has, the fastest where it has several, else "none"."""
-    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "none")
 
 
 def table(entry: dict) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from statistics import median
 
 import pandas as pd
 from datasets import DatasetDict
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from utils import paper
@@ -27,6 +28,7 @@ from utils.paper import WINNER, table_3_grid, table_5_grid, table_6_grid
 from utils.records import duration, load_records, read_record, run_name
 from utils.report import comparable, load_frame, pooled, riddle, save_figure, scores_by_rank
 from utils.report.frame import by_seed, find
+from utils.report.style import BLUE, GREY, SIZE, finish, set_labels, subplots
 from utils.report.tables import interval
 
 MODEL, DRAWS = "gemma-3-270m", 5
@@ -108,6 +110,22 @@ def results(frame: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
+def speeds(path: Path = ROOT / "figures" / "reference" / "bench.json") -> Figure:
+    """Return `make bench` as a figure: a panel for each kind of CPU, a bar a trainer, the products' own limit dotted."""
+    told = json.loads(path.read_text(encoding="utf-8"))["cpus"]
+    cpus = {kind: entry for kind, entry in told.items() if "per_row" in entry and "method" not in entry}
+    figure, axes = subplots(1, len(cpus), height=2.6, sharex=True, sharey=True, squeeze=False)
+    for axis, (kind, entry) in zip(axes[0], cpus.items(), strict=True):
+        rows = entry["trainers"]
+        ours = [BLUE if row["trainer"].startswith("ours") else GREY for row in rows]
+        bars = axis.barh([row["trainer"] for row in rows], [row["samples_per_second"] for row in rows], color=ours)
+        axis.bar_label(bars, [f"{row['samples_per_second']:.1f}" for row in rows], padding=3, fontsize=SIZE)
+        axis.axvline(entry["ceiling_samples_per_second"], color="black", linestyle=":", linewidth=1)
+        set_labels(axis, "rows/s", "", kind)
+    axes[0][0].invert_yaxis()
+    return finish(figure, "One adapter, Gemma 3 270M in bfloat16; dotted: what the products alone allow.")
+
+
 def write_results(readme: Path = ROOT / "README.md", figures: Path = ROOT / "figures") -> None:
     """Put the table into README, between its two marks, and draw the figures that it shows, as PNG and SVG."""
     runs = load_frame(PUBLISHED)
@@ -116,7 +134,8 @@ def write_results(readme: Path = ROOT / "README.md", figures: Path = ROOT / "fig
         unfinished.write_text(
             f"{before}{BEGIN}\n{results(comparable(runs))}\n{END}{rest.split(END)[1]}", encoding="utf-8"
         )
-    for name, figure in (("scores_by_rank", scores_by_rank(comparable(runs))), ("riddle", riddle(runs))):
+    drawn = {"scores_by_rank": scores_by_rank(comparable(runs)), "riddle": riddle(runs), "speeds": speeds()}
+    for name, figure in drawn.items():
         for ending in ("png", "svg"):
             save_figure(figure, figures / f"{name}.{ending}")
 

@@ -6,7 +6,7 @@ from utils.environment import ROOT
 
 pytest.importorskip("greenlet", reason="make bench installs it")
 from tests import benchmark
-from tests.benchmark import STOCK, bench, bf16_instructions, keep, product_ceiling, rated, table, useful_flops, verdict
+from tests.benchmark import STOCK, bench, keep, product_ceiling, rated, table, useful_flops, verdict
 
 
 def a_run(name, losses, seconds, **settings):
@@ -64,18 +64,6 @@ def test_a_kind_of_cpu_replaces_its_own_entry_and_no_other(tmp_path):
     keep("AVX512", {"rows": 2}, path)
     keep("AVX512", {"rows": 3}, path)
     assert json.loads(path.read_text()) == {"cpus": {"AMX": {"rows": 1}, "AVX512": {"rows": 3}}}
-
-
-def test_the_fastest_bf16_instructions_are_named(tmp_path):
-    cpuinfo = tmp_path / "cpuinfo"
-    assert bf16_instructions(cpuinfo) == "none"  # no such file, as on a Mac
-    for flags, expected in (
-        ("avx512f fma", "none"),
-        ("avx512_bf16", "avx512_bf16"),
-        ("avx512_bf16 amx_bf16", "amx_bf16"),
-    ):
-        cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
-        assert bf16_instructions(cpuinfo) == expected
 
 
 def test_useful_flops_and_the_ceiling(base):

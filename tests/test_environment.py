@@ -6,7 +6,7 @@ import torch
 
 from utils import colab
 from utils import environment as environments
-from utils.environment import detect, hub_reachable, report
+from utils.environment import bf16_instructions, detect, hub_reachable, report
 
 
 def pretend_gpu(monkeypatch, capability, name="Tesla T4", gib=15):
@@ -50,6 +50,18 @@ def test_without_a_gpu_the_demo_runs_on_the_embedded_model(monkeypatch):
     assert (found.device, found.profile, found.model, found.dataset) == ("cpu", "demo", "gemma-3-270m", "bundled")
     assert detect("full").model == "gemma-3-270m"
     assert "no GPU" in report(found).line
+
+
+def test_the_fastest_bf16_instructions_are_named(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    assert bf16_instructions(cpuinfo) == "none"  # no such file, as on a Mac
+    for flags, expected in (
+        ("avx512f fma", "none"),
+        ("avx512_bf16", "avx512_bf16"),
+        ("avx512_bf16 amx_bf16", "amx_bf16"),
+    ):
+        cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
+        assert bf16_instructions(cpuinfo) == expected
 
 
 def test_the_environment_variables_choose_profile_and_folder(monkeypatch, tmp_path):

@@ -92,9 +92,8 @@ def run_notebooks(notebooks: Sequence[Path], target: Path, profile: str) -> bool
             )  # fmt: skip
         except (CellExecutionError, DeadKernelError) as error:  # memory that ran out kills a kernel
             nbformat.write(notebook, failed := target / f"{path.stem}.failed.ipynb")
-            print(
-                f"failed: {getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}\nThe notebook as far as it came: {shorten(failed)}"
-            )
+            print(f"failed: {getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}")
+            print(f"The notebook as far as it came: {shorten(failed)}")
             return False
         notebook.metadata.pop("widgets", None)  # without its state GitHub calls the notebook invalid
         with whole(target / path.name) as unfinished:

@@ -148,6 +148,15 @@ def git(*arguments: str, folder: Path = ROOT) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the bfloat16 instructions this CPU has, the fastest where it has several, else "none".
+
+    Example: bf16_instructions() -> "avx512_bf16"
+    """
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "none")
+
+
 def _no_token() -> bool:
     from huggingface_hub import get_token  # takes HF_TOKEN, a Colab secret of that name, or a login
 
@@ -168,8 +177,6 @@ def _dtype(exact: bool) -> tuple[str, str]:
         if major >= 8:  # is_bf16_supported() also says True where bf16 is only emulated, as on a T4
             return "bfloat16", f"compute capability {major}.{minor} has bfloat16 units"
         return "float16", f"compute capability {major}.{minor} is below 8.0: no bfloat16 units"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
-    if flag := next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), None):
+    if (flag := bf16_instructions()) != "none":
         return "bfloat16", f"this CPU has {flag}"
     return "float32", "this CPU has no bfloat16 instructions"

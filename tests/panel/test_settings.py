@@ -91,6 +91,11 @@ def test_a_recorded_run_gives_its_settings_back():
     settings, problem = settings_of(record(config, "mine.csv"), SETTINGS)
     assert settings.dataset == "bundled"
     assert problem.startswith("That run was trained on mine.csv, which is not a choice here")
+    elsewhere = record(config)
+    elsewhere["data"] |= {"test_name": "bundled-more", "test_rows": 300}  # more than the dataset has
+    settings, problem = settings_of(elsewhere, SETTINGS)
+    assert settings.test_rows == SETTINGS.test_rows
+    assert problem == "That run was tested on bundled-more, which is not a choice here: bundled stays."
 
 
 def test_runs_are_listed_the_latest_first_and_adapters_by_model_and_prompt(environment, tmp_path):

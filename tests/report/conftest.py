@@ -15,7 +15,7 @@ GRID = [
 ]  # base and eleven configurations
 
 
-def make(fields=None, right=3, n=6, *, environment=None, model=None, **settings):
+def make(fields=None, right=3, n=6, *, environment=None, model=None, data=None, **settings):
     """A finished record of which the first `right` of n questions are answered as expected."""
     config = RunConfig("gemma-3-270m", **{"rank": None} | (fields or {}) | settings)
     answers = ["da" if i < right else "nu e" for i in range(n)]
@@ -23,7 +23,7 @@ def make(fields=None, right=3, n=6, *, environment=None, model=None, **settings)
     return {
         "run_id": config.run_id,
         "config": config.as_dict(),
-        "data": {"name": "bundled", "train_rows": 12, "test_rows": n, "fingerprint": "abc"},
+        "data": {"name": "bundled", "train_rows": 12, "test_rows": n, "fingerprint": "abc"} | (data or {}),
         "model": {"id": "g", "revision": "1", "total": 10**9, "trainable": trainable, "trainable_percent": trainable / 10**7}
         | (model or {}),
         "environment": {"profile": "smoke", "device": "cpu", "dtype": "bfloat16", "quantization": "none"} | (environment or {}),

@@ -35,6 +35,10 @@ def test_a_configuration_is_found_by_any_of_its_fields(record):
         ({"model": {"id": "h"}}, "model_id h, not g"),
         ({"model": {"revision": "2"}}, "revision 2, not 1"),
         ({"epochs": 5}, "epochs 5, not 3"),
+        ({"data": {"fingerprint": "2", "test_name": "more"}}, "tested on more"),
+        ({"data": {"fingerprint": "2", "train_rows": 78}}, "78 training rows"),
+        ({"data": {"fingerprint": "2", "test_rows": 7}}, "7 test rows"),
+        ({"data": {"fingerprint": "2"}}, "rows 2"),
     ],
 )
 def test_work_of_another_kind_is_never_mixed_and_is_named(record, other, told):

@@ -61,10 +61,8 @@ def _rows(path: Path) -> list:
     except Exception as error:  # each library has its own kinds of trouble; all mean that this is no such file
         why = " ".join(str(error).split()) or "no details"
         why = why if type(error) is ValueError else f"{type(error).__name__}: {why}"
-        raise ValueError(
-            f"{path} cannot be read: {why:.200}; expected {EXPECTED[ending]}, so mend the file or name "
-            "another as source."
-        ) from None
+        expected = f"expected {EXPECTED[ending]}, so mend the file or name another as source."
+        raise ValueError(f"{path} cannot be read: {why:.200}; {expected}") from None
 
 
 def _decoded(content: bytes) -> str:

@@ -134,9 +134,8 @@ def _text(value, at: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{at} is {value!r:.100}; expected a text: name another column by columns.")
     if len(value) > MOST_CHARACTERS:
-        raise ValueError(
-            f"{at} has {len(value):,} characters; expected at most {MOST_CHARACTERS:,}: shorten it or take the row out."
-        )
+        most = f"expected at most {MOST_CHARACTERS:,}: shorten it or take the row out."
+        raise ValueError(f"{at} has {len(value):,} characters; {most}")
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError(f"{at} holds half a character ({value!a:.100}); expected whole ones, so mend the row.")
     return value.strip()

@@ -57,10 +57,8 @@ def generate_answers(
     Example: generate_answers(model, tokenizer, data["test"], config)[0].answer -> "1872"
     """
     rows = list(rows)
-    prompts = [
-        tokenizer(build_prompt(row["text"], row["question"], config.prompt_language, examples)).input_ids
-        for row in rows
-    ]
+    asked = [build_prompt(row["text"], row["question"], config.prompt_language, examples) for row in rows]
+    prompts = [tokenizer(prompt).input_ids for prompt in asked]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     settings = GenerationConfig(
         max_new_tokens=config.max_new_tokens, eos_token_id=stop_ids(tokenizer),
@@ -75,9 +73,8 @@ def generate_answers(
         padded = tokenizer.pad({"input_ids": [prompts[i] for i in batch]}, padding_side="left", return_tensors="pt")
         try:
             with torch.inference_mode():
-                output = model.generate(
-                    **padded.to(model.device), generation_config=settings, logits_processor=[_must_be_finite]
-                )
+                padded = padded.to(model.device)
+                output = model.generate(**padded, generation_config=settings, logits_processor=[_must_be_finite])
         except RuntimeError as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
@@ -89,13 +86,11 @@ def generate_answers(
         for i, text in zip(batch, new, strict=True):
             texts[i] = text
         order = order[len(batch) :]
-    told = zip(rows, texts, prompts, strict=True)
-    return [
-        Prediction(
-            i, row["question"], list(row.get("answers") or [row["answer"]]), text, extract_answer(text), len(ids)
-        )
-        for i, (row, text, ids) in enumerate(told)
-    ]
+    found = []
+    for i, (row, text, ids) in enumerate(zip(rows, texts, prompts, strict=True)):
+        accepted = list(row.get("answers") or [row["answer"]])
+        found.append(Prediction(i, row["question"], accepted, text, extract_answer(text), len(ids)))
+    return found
 
 
 def _must_be_finite(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

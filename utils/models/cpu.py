@@ -68,9 +68,8 @@ def pays_to_compile(causal_lm: PreTrainedModel, rows: int) -> bool:
 
     Example: pays_to_compile(load_base("gemma-3-270m", detect()), 1800) -> True on a CPU with g++
     """
-    return (
-        rows >= COMPILE_ROWS and causal_lm.num_parameters() > COMPILE_PARAMETERS and can_compile(causal_lm.device.type)
-    )
+    worth_it = rows >= COMPILE_ROWS and causal_lm.num_parameters() > COMPILE_PARAMETERS
+    return worth_it and can_compile(causal_lm.device.type)
 
 
 @contextmanager

@@ -70,9 +70,11 @@ def settings_of(record: dict, before: Settings) -> tuple[Settings, str]:
     data, name = record["data"], record["data"]["name"]
     known = {"bundled": "bundled", paper.HUB_DATASET: "hub", Path(before.dataset).name: before.dataset}
     config, dataset = RunConfig.from_dict(record["config"]), known.get(name, before.dataset)
-    kept = f"That run was trained on {name}, which is not a choice here: {before.dataset} stays."
-    rows = {"train_rows": data["train_rows"], "test_rows": data["test_rows"]}
-    return replace(before, config=config, dataset=dataset, **rows), "" if name in known else kept
+    tested = data.get("test_name", name)
+    test_rows = data["test_rows"] if tested == name else before.test_rows  # another set is not one of the controls
+    strange = f"trained on {name}" if name not in known else f"tested on {tested}" if tested != name else ""
+    settings = replace(before, config=config, dataset=dataset, train_rows=data["train_rows"], test_rows=test_rows)
+    return settings, strange and f"That run was {strange}, which is not a choice here: {dataset} stays."
 
 
 def facts(config: RunConfig) -> dict[str, str]:

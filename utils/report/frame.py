@@ -26,10 +26,8 @@ def load_frame(folder: Path) -> pd.DataFrame:
     records, complaints = load_records(Path(folder))
     if not records:
         found = f" that can be read ({complaints[0].rstrip('.')})" if complaints else ""
-        raise FileNotFoundError(
-            f"There are no records{found} in {folder}; run 03_rank_sweep and "
-            "04_target_module_sweep first, or name a folder that holds some."
-        )
+        advice = "run 03_rank_sweep and 04_target_module_sweep first, or name a folder that holds some."
+        raise FileNotFoundError(f"There are no records{found} in {folder}; {advice}")
     frame = as_frame(records)
     frame.attrs["complaints"] = complaints + frame.attrs["complaints"]
     return frame
@@ -82,10 +80,26 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     kept = frame[~out].sort_values("rank", na_position="first", kind="stable", ignore_index=True)
     told = []
     for index, run in frame[out].iterrows():
-        what = [f"{name} {run[name]}, not {largest[name]}" for name in _SAME if differs.loc[index, name]]
+        names = [name for name in _SAME[1:] if differs.loc[index, name]]
+        what = [*other_rows(run, largest), *(f"{name} {run[name]}, not {largest[name]}" for name in names)]
         told.append(f"{run_name(run)} is left out of the comparison: {'; '.join(what)}.")
     kept.attrs["complaints"] = [*frame.attrs.get("complaints", []), *told]
     return kept
+
+
+def other_rows(run: pd.Series, like: pd.Series) -> list[str]:
+    """Return in what the rows of one run are not those of another; empty where they are the same.
+
+    Example: other_rows(second, first) -> ["tested on bundled-more"]
+    """
+    if run["data_fingerprint"] == like["data_fingerprint"]:
+        return []
+    data, own = run["record"]["data"], like["record"]["data"]
+    tested, usual = (one.get("test_name", one["name"]) for one in (data, own))
+    told = [f"tested on {tested}"] * (tested != usual)
+    told += [f"{data['train_rows']} training rows"] * (data["train_rows"] != own["train_rows"])
+    told += [f"{data['test_rows']} test rows"] * (tested == usual and data["test_rows"] != own["test_rows"])
+    return told or [f"rows {run['data_fingerprint']}"]
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:

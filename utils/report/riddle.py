@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from utils import paper
 from utils.config import RunConfig
 from utils.records import run_name
-from utils.report.frame import TRAINING, WORK, by_seed, comparable, find, pooled, run_title
+from utils.report.frame import TRAINING, WORK, by_seed, comparable, find, other_rows, pooled, run_title
 from utils.report.style import BLUE, ORANGE, SIZE, captioned, finish, set_labels, subplots
 from utils.stats import paired_test
 
@@ -69,10 +69,8 @@ def riddle(runs: pd.DataFrame) -> Figure:
                           markerfacecolor="white" if published else colour, label=name)  # fmt: skip
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
     means = names["runs"].map(lambda runs: f", mean of {runs} runs" if pd.notna(runs) and runs > 1 else "")
-    labels = [
-        f"{textwrap.fill(name, 22)}\nn = {n}{mean}"
-        for name, n, mean in zip(names.index, names["n"], means, strict=True)
-    ]
+    told = zip(names.index, names["n"], means, strict=True)
+    labels = [f"{textwrap.fill(name, 22)}\nn = {n}{mean}" for name, n, mean in told]
     axis.set_yticks(range(len(names)), labels, fontsize=SIZE)
     axis.invert_yaxis()
     set_labels(axis, "rank 32 less rank 2 (left of 0: rank 32 is worse)", "")
@@ -106,13 +104,7 @@ def _conditions(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _what_differs(run: pd.Series, like: pd.Series) -> str:
-    told, data, own = [], run["record"]["data"], like["record"]["data"]
-    if run["data_fingerprint"] != like["data_fingerprint"]:
-        tested, usual = (one.get("test_name", one["name"]) for one in (data, own))
-        told += [f"tested on {tested}"] * (tested != usual)
-        told += [f"{data['train_rows']} training rows"] * (data["train_rows"] != own["train_rows"])
-        told += [f"{data['test_rows']} test rows"] * (tested == usual and data["test_rows"] != own["test_rows"])
-        told = told or [f"rows {run['data_fingerprint']}"]
+    told = other_rows(run, like)
     if run["temperature"]:
         told.append(f"sampled, temperature {run['temperature']:g}, top-p {run['top_p']:g}")
     handled = ("data_fingerprint", "temperature", "top_p")
