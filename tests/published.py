@@ -20,12 +20,11 @@ from tqdm.auto import tqdm
 from utils import paper
 from utils.config import RunConfig
 from utils.data import load_qa
-from utils.data.rows import fingerprint
 from utils.disk import whole
 from utils.environment import ROOT, Environment, detect, git, prepare
 from utils.experiments.runs import answer_again, finished_record, run, sweep
 from utils.paper import WINNER, table_3_grid, table_5_grid, table_6_grid
-from utils.records import duration, load_records, read_record, run_name
+from utils.records import duration, identity_of, load_records, record_path, run_name
 from utils.report import comparable, load_frame, pooled, riddle, save_figure, scores_by_rank
 from utils.report.frame import by_seed, find
 from utils.report.style import BLUE, GREY, SIZE, finish, set_labels, subplots
@@ -81,17 +80,15 @@ def seconds(config: RunConfig, rows: DatasetDict, adapter: RunConfig | None, rat
 
 def publish(plan: list[tuple[RunConfig, DatasetDict, RunConfig | None]], environment: Environment) -> None:
     """Copy the plan's finished records to figures/reference/full: a line a part keeps each under 150 KB."""
-    prints = {id(rows): fingerprint(rows) for _, rows, _ in plan}
-    wanted = {(config.run_id, prints[id(rows)]) for config, rows, _ in plan}
-    PUBLISHED.mkdir(parents=True, exist_ok=True)
-    for path in sorted((environment.runs / "records").glob("*.json")):
-        record = read_record(path)
-        is_wanted = (record["run_id"], record["data"]["fingerprint"]) in wanted and record["status"] == "finished"
-        if is_wanted and not (PUBLISHED / path.name).exists():
+    for config, rows, _ in plan:
+        record = finished_record(config, rows, environment)
+        if record and record["environment"]["dirty"] is False:
+            path = record_path(PUBLISHED, record["run_id"], identity_of(record))
             record["published"] = True  # without its adapter
             parts = (f"{json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in record.items())
-            with whole(PUBLISHED / path.name) as unfinished:
-                unfinished.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
+            if not path.exists():
+                with whole(path) as unfinished:
+                    unfinished.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
 
 
 def results(frame: pd.DataFrame) -> str:
@@ -154,8 +151,8 @@ def main() -> None:
     plan = work(data, more)
     for path in PUBLISHED.glob("*.json"):
         if not (there := environment.runs / "records" / path.name).exists():
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, there)
+            with whole(there) as unfinished:
+                shutil.copy(path, unfinished)
     left = [piece for piece in plan if not finished_record(*piece[:2], environment)]
     speeds = [r["timing"]["samples_per_second"] for r in load_records(environment.runs / "records")[0]]
     rate = median([speed for speed in speeds if speed] or [RATE])
@@ -166,7 +163,12 @@ def main() -> None:
             sweep([config], rows, environment)
         elif trained := finished_record(adapter, data, environment):  # None where its loss was not a number
             if trained.get("published"):  # its adapter stayed on the machine that trained it
-                trained = run(adapter, data, environment)
+                first, trained = trained, run(adapter, data, environment)
+                if trained["predictions"] != first["predictions"]:
+                    raise SystemExit(
+                        f"{adapter.run_id}, trained anew, does not answer as the published adapter did (another kind of CPU "
+                        "rounds otherwise): delete its records in figures/reference/full, all of them, and start again."
+                    )
             answer_again(trained, config, rows, environment)
         publish(plan, environment)
     write_results()

@@ -148,6 +148,7 @@ def test_ro_never_empties_an_answer(text):
         ("1914–1918", "1914-1918"),
         ("-5", "−5"),
         ("COVID-19", "covid 19"),
+        ("35 %", "35%."),
     ],
 )
 def test_ro_takes_as_the_same(one, other):
@@ -158,7 +159,8 @@ def test_ro_takes_as_the_same(one, other):
     ("one", "other"),
     [
         ("2,5 km", "25 km"), ("2.5", "25"), ("−5", "5"), ("1/2", "12"), ("1.5", "15"), ("12:30", "1230"), ("1-2", "12"),
-        ("1.12.1918", "1121918"), ("0.500", "500"), ("în", "ân"), ("mare", "mâre"),
+        ("1.12.1918", "1121918"), ("0.500", "500"), ("în", "ân"), ("mare", "mâre"), ("35", "35%"), ("5 %", "5 ‰"),
+        ("5′", "5″"),
     ],
 )  # fmt: skip
 def test_ro_keeps_apart(one, other):
@@ -219,6 +221,15 @@ def test_ro_never_empties_an_answer_and_is_settled(text):
 def test_failure_kind(prediction, kind):
     assert failure_kind(prediction, "Ipotești", "Poetul s-a născut în 1850 la Ipotești.") == kind
     assert kind is None or kind in FAILURES
+
+
+def test_another_accepted_answer_is_no_matter_of_punctuation():
+    accepted = ["Sfântul Swithin", "Swithin", "Sf. Swithin"]
+    assert failure_kind("Swithin", accepted, "x") == "another accepted answer"
+    assert failure_kind("sf. swithin", accepted, "x") == "another accepted answer"
+    assert failure_kind("sfântul swithin.", accepted, "x") == "punctuation or case only"
+    assert failure_kind("Sfantul Swithin", accepted, "x") == "diacritics only"
+    assert failure_kind("lui Swithin", accepted, "x") == "verbose"
 
 
 def test_a_shared_number_or_long_word_is_partial():

@@ -9,7 +9,7 @@ from tests import published
 from utils.config import RunConfig
 from utils.data import load_qa
 from utils.environment import ROOT
-from utils.records import load_records, run_name
+from utils.records import load_records, run_name, save_record
 from utils.report import comparable, load_frame
 
 
@@ -38,20 +38,24 @@ def test_what_a_piece_of_work_takes(data):
     assert published.seconds(config.base(), data, None, 3.0) == 6
 
 
-def test_what_is_not_in_the_plan_or_not_finished_is_not_published(
+def test_what_is_not_in_the_plan_not_finished_or_of_uncommitted_code_is_not_published(
     tmp_path, records, grid, data, environment, monkeypatch
 ):
     there = dataclasses.replace(environment, runs=tmp_path)
-    (tmp_path / "records").mkdir()
-    elsewhere = records[2]["data"] | {"fingerprint": "x"}
-    found = [records[0], records[1] | {"status": "stopped"}, records[2] | {"data": elsewhere}, records[3]]
-    for number, record in enumerate(found):
-        (tmp_path / "records" / f"{number}.json").write_text(json.dumps({"schema_version": 1} | record))
+    shutil.copytree(environment.runs, tmp_path, dirs_exist_ok=True)
+    changes = [{"dirty": False}, {"dirty": False}, {"dirty": True}, {"dirty": False}]
+    kept = [
+        record | {"environment": record["environment"] | change}
+        for record, change in zip(records[:4], changes, strict=True)
+    ]
+    for number, record in enumerate(kept):
+        save_record(record | ({"status": "stopped"} if number == 1 else {}), tmp_path / "records")
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    published.publish([(config, data, None) for config in grid[:3]], there)
-    kept, complaints = load_records(tmp_path / "published")
-    assert complaints == []
-    assert kept == [{"schema_version": 1} | records[0] | {"published": True}]
+    for _ in range(2):  # again changes nothing
+        published.publish([(config, data, None) for config in grid[:3]], there)
+        found, complaints = load_records(tmp_path / "published")
+        assert complaints == []
+        assert found == [{"schema_version": 1} | kept[0] | {"published": True}]
 
 
 def test_published_records_are_small_whole_and_made_by_committed_code():
@@ -95,6 +99,7 @@ def test_the_published_runs_go_on_where_they_stopped(tmp_path, environment, monk
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(published, "write_results", lambda: None)
     monkeypatch.setattr(published, "git", lambda *arguments: "")
+    monkeypatch.setattr("utils.experiments.record.git", lambda *arguments: "")  # nothing changed
     monkeypatch.setattr(published.sys, "argv", ["published"])
     published.main()
     assert capsys.readouterr().out.startswith("61 of 61 pieces of work are left: about ")

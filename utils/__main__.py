@@ -46,7 +46,9 @@ def main() -> int:
         print(f"With two CPU cores in {dtype} this took {duration(60 * sum(took))} (measured): {told}.")
     if not run_notebooks(NOTEBOOKS, environment.runs / "notebooks", environment.profile):
         return 1
-    frame = comparable(load_frame(records))
+    frame = load_frame(records)
+    own = (frame["model"] == environment.model) & (frame["dtype"] == dtype) & (frame["quantization"] == "none")
+    frame = comparable(frame[own])
     for table in (table_3, table_4, table_5, table_6):
         print(f"\n{as_text(table(frame))}")
     if before:
@@ -126,9 +128,8 @@ def origin(root: Path) -> tuple[str, str]:
     address = git("remote", "get-url", "origin", folder=root) or ""
     found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", address)
     if not found:
-        raise ValueError(
-            "This checkout has no GitHub remote named origin; name the repository: make badges REPO=owner/name."
-        )
+        advice = "name the repository: make badges REPO=owner/name."
+        raise ValueError(f"This checkout has no GitHub remote named origin; {advice}")
     return found[1], git("symbolic-ref", "--short", "HEAD", folder=root) or "main"
 
 

@@ -19,7 +19,6 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a name to write a file or a folder under; at the end it is brought to the disk and appears at `path` whole.
 
     What a killed process leaves under that name carries the process and its machine, for clear_leftovers.
-
     Example: with whole(folder / "ranks.png") as file: figure.savefig(file, format="png")
     """
     unfinished, replaced = (path.with_name(f"{path.name}.{mark()}.{kind}") for kind in ("unfinished", "replaced"))
@@ -53,7 +52,6 @@ def clear_leftovers(folder: Path) -> list[str]:
 
     What a living process writes stays; so does, for a day, what another machine left, whose processes are not seen from
     here. A folder that was about to be replaced comes back.
-
     Example: clear_leftovers(Path("runs/demo")) -> ["r2-a8-0a1b2c3d4e.json.4711-laptop.unfinished"]
     """
     if not os.access(folder, os.W_OK):

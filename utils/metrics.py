@@ -9,8 +9,8 @@ from collections.abc import Sequence
 NORMS = ("strict", "squad", "ro")
 _SAME_LETTER = str.maketrans("şţ", "șț")
 _DASHES = "‐‑‒–—−-"  # the last, U+002D, stands where a character class takes it as itself
-FAILURES = ("unanswered", "punctuation or case only", "diacritics only", "verbose", "partial", "wrong span of the text",
-            "not in the text")  # fmt: skip
+FAILURES = ("unanswered", "punctuation or case only", "diacritics only", "another accepted answer", "verbose", "partial",
+            "wrong span of the text", "not in the text")  # fmt: skip
 
 
 def exact_match(prediction: str | None, reference: str | Sequence[str], norm: str = "strict") -> float:
@@ -80,9 +80,9 @@ def failure_kind(prediction: str | None, references: str | Sequence[str], text: 
 
     unanswered: there is no answer. punctuation or case only: right once both are ignored. diacritics only: right once
     marks on letters are ignored too (cedilla for comma, a missing breve). The rest compares words as "diacritics
-    only" does. verbose: holds a whole reference and more. partial: shares a word of four letters, or a number, with
-    one ("de" alone is no overlap). wrong span of the text: stands in the text word for word. not in the text: none of
-    these.
+    only" does. another accepted answer: one of the others, which strict does not look at. verbose: holds a whole
+    reference and more. partial: shares a word of four letters, or a number, with one ("de" alone is no overlap). wrong
+    span of the text: stands in the text word for word. not in the text: none of these.
     Example: failure_kind("Vulturul pleşuv", "vulturul pleșuv", "Vulturul pleșuv zboară.") -> "diacritics only"
     """
     references = [references] if isinstance(references, str) else references
@@ -90,11 +90,11 @@ def failure_kind(prediction: str | None, references: str | Sequence[str], text: 
         return "unanswered"
     if exact_match(prediction, references):
         return None
-    if _unpunctuated(prediction) in map(_unpunctuated, references):
+    if _unpunctuated(prediction) == _unpunctuated(references[0]):
         return "punctuation or case only"
     said, expected = _plain(prediction), [_plain(reference) for reference in references]
     if said in expected:
-        return "diacritics only"
+        return "diacritics only" if said == expected[0] else "another accepted answer"
     if any(_holds(said, reference) for reference in expected):
         return "verbose"
     words = {word for word in said.split() if len(word) > 3 or any(c.isdigit() for c in word)}
@@ -112,7 +112,7 @@ def normalize(answer: str, norm: str) -> str:
     ro: what a Romanian reader would take as the same. NFC; case folded; ş ţ as ș ț; soft hyphens and zero-width
         characters gone; every kind of space one space; quotation marks, brackets and sentence punctuation gone; a
         hyphen next to a letter is a space; î inside a word as â (Tîrgu, Târgu). Numbers keep their meaning: a decimal
-        comma, a minus, a colon, slash or dash between digits count; a point between groups of three digits is a
+        comma, a minus, a colon, slash or dash between digits, %, ‰, ′ or ″ after one count; a point between groups of three digits is a
         thousands mark and goes, any other between digits stays. An answer of nothing but marks is kept as it is.
     Example: normalize("„Luceafărul”,  1883.", "ro") -> "luceafărul 1883"
     """
@@ -129,8 +129,9 @@ def normalize(answer: str, norm: str) -> str:
     kept = re.sub(rf"(?<=\d)[{_DASHES}](?=\d)", "-", kept)  # 1914–1918 is 1914-1918
     kept = re.sub(r"(?<![^\s(\[{])[−-](?=\d)", "−", kept)  # a minus sign, and not a hyphen
     kept = re.sub(rf"(?<=[^\W\d_])[{_DASHES}]|[{_DASHES}](?=[^\W\d_])", " ", kept)
-    kept = "".join(c for i, c in enumerate(kept) if not unicodedata.category(c).startswith("P")
-                   or (c in ",.:/-" and kept[i - 1 : i].isdigit() and kept[i + 1 : i + 2].isdigit()))  # fmt: skip
+    kept = re.sub(r"(?<=\d)\s+(?=[%‰′″])", "", kept)
+    kept = "".join(c for i, c in enumerate(kept) if not unicodedata.category(c).startswith("P") or (kept[i - 1 : i].isdigit()
+                   and (c in "%‰′″" or (c in ",.:/-" and kept[i + 1 : i + 2].isdigit()))))  # fmt: skip
     kept = re.sub(r"(?<=\w)î(?=\w)", "â", kept)
     return unicodedata.normalize("NFC", " ".join(kept.split())) or folded or answer.strip()
 

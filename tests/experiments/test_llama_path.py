@@ -14,7 +14,7 @@ from utils.experiments.loss import IGNORED
 from utils.experiments.training import tokenize_row
 from utils.models import load_base, load_tokenizer
 from utils.models.adapter import LLAMA_3B
-from utils.models.embedded import llama3_tokenizer
+from utils.models.embedded import load_llama3_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory):
     )
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**(LLAMA_3B | small))).to(torch.bfloat16).save_pretrained(folder)
-    llama3_tokenizer().save_pretrained(folder)
+    load_llama3_tokenizer().save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     return str(folder)
 

@@ -8,7 +8,7 @@ import torch
 
 from utils.experiments.generation import stop_ids
 from utils.models import embedded, load_base, load_tokenizer
-from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_tokenizer
+from utils.models.embedded import gemma_folder, load_llama3_tokenizer, tiny_tokenizer
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_gemmas_tokenizer_has_one_bos_its_own_padding_and_33_stops():
 
 
 def test_the_llama_3_tokenizer_is_the_real_one():
-    tokenizer = llama3_tokenizer()
+    tokenizer = load_llama3_tokenizer()
     assert len(stop_ids(tokenizer)) == 2256  # 2,255 tokens with a newline, and the end token
     assert len(tokenizer) == 128_256
     assert tokenizer("Hello world").input_ids == [128000, 9906, 1917]  # as published for Llama 3

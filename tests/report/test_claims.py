@@ -76,6 +76,14 @@ def test_a_claim_whose_runs_are_missing_is_not_run(frame):
     assert set(verdicts(frame.iloc[:0])["verdict"]) == {"not run", "supported"}
 
 
+def test_of_a_base_with_more_seeds_than_the_adapter_those_are_compared_that_both_have(record):
+    solved = {"shots": 3}
+    runs = [record(None, right, seed=seed, **solved) for seed, right in enumerate((2, 2, 6))]
+    runs += [record(paper.WINNER, 5, seed=seed, **solved) for seed in (0, 1)]
+    (row,) = comparisons(as_frame(runs)).to_dict("records")
+    assert (row["difference"], row["seeds"]) == (pytest.approx(3 / 6), 2)  # not of the third seed's 6
+
+
 def test_comparisons_are_paired_and_corrected_within_the_table(grid):
     table = comparisons(as_frame(grid(lambda c: 16 if c.rank == 32 else 10, N)))
     assert table["against"].value_counts().to_dict() == {"base": 11, "winner": 10}

@@ -32,7 +32,7 @@ def test_a_configuration_is_found_by_any_of_its_fields(record):
     [
         ({"environment": {"dtype": "float32"}}, "dtype float32, not bfloat16"),
         ({"environment": {"quantization": "nf4"}}, "quantization nf4, not none"),
-        ({"model": {"id": "h"}}, "model_id h, not g"),
+        ({"model": {"id": "h"}}, "model id h, not g"),
         ({"model": {"revision": "2"}}, "revision 2, not 1"),
         ({"epochs": 5}, "epochs 5, not 3"),
         ({"data": {"fingerprint": "2", "test_name": "more"}}, "tested on more"),
@@ -60,16 +60,32 @@ def test_a_base_model_of_other_work_is_left_out_too(record):
 
 def test_captions_name_the_number_format(record):
     pool = pooled(as_frame([record(WINNER, environment={"quantization": "nf4"})]))
-    assert "gemma-3-270m in bfloat16 (nf4), profile smoke, dataset bundled (12 train and 6 test rows)" in measured(pool)
+    assert "gemma-3-270m in bfloat16 (nf4), profile smoke, bundled (12 train, 6 test rows), strict norm" in measured(
+        pool
+    )
     assert run_title(pool) == "gemma-3-270m in bfloat16 (nf4), profile smoke, bundled (12 train, 6 test rows)"
     assert measured(pool.iloc[:0]) == "Measured: nothing yet."
 
 
 def test_captions_count_seeds(frame, seeds_frame):
     assert "n = 6 questions, seed 0; 95 % intervals over questions alone" in measured(pooled(frame))
-    assert "means over 3 seeds (0, 1, 2); 95 % intervals over questions and seeds" in measured(pooled(seeds_frame))
+    assert "means over 3 seeds (0, 1, 2); 95 % intervals over questions and these seeds." in measured(
+        pooled(seeds_frame)
+    )
     assert "means over 2 to 3 seeds" in measured(pooled(seeds_frame.iloc[:-1]))
-    assert "3 seeds" in run_title(pooled(seeds_frame))
+    assert run_title(pooled(seeds_frame)).endswith(", 3 seeds")
+    assert run_title(pooled(seeds_frame.iloc[:-1])).endswith(", 2 to 3 seeds")  # whichever run is the last
+    assert run_title(pooled(seeds_frame), first=True).endswith(", seed 0")
+
+
+def test_captions_name_another_test_set_and_several_kinds_of_machine(record):
+    elsewhere = {"data": {"test_name": "bundled-more"}}
+    kinds = [{"environment": {"dtype_reason": f"this CPU has {kind}"}} for kind in ("amx_bf16", "avx512_bf16")]
+    pool = pooled(as_frame([record(WINNER, **elsewhere, **kinds[0]), record(WINNER, seed=1, **elsewhere, **kinds[1])]))
+    assert "bundled (12 train, 6 test rows of bundled-more)" in run_title(pool)
+    told = "Not all on one kind of machine: this CPU has amx_bf16; this CPU has avx512_bf16."
+    assert measured(pool).endswith(told)
+    assert "machine" not in measured(pooled(as_frame([record(WINNER, **kinds[0])])))
 
 
 def test_old_records_and_unfinished_ones(record):

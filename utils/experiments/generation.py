@@ -63,6 +63,7 @@ def generate_answers(
     settings = GenerationConfig(
         max_new_tokens=config.max_new_tokens, eos_token_id=stop_ids(tokenizer),
         do_sample=False, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
+        num_beams=1, repetition_penalty=1.0, no_repeat_ngram_size=0,  # else a model's own generation_config decides
     )  # fmt: skip
     if config.temperature:  # 50 is what generate() takes where neither the caller nor the model says otherwise
         settings.update(do_sample=True, temperature=config.temperature, top_p=config.top_p, top_k=50)
@@ -95,7 +96,6 @@ def generate_answers(
 
 def _must_be_finite(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     if scores.isnan().any():  # one reduction a token; -inf is what masking writes
-        raise FloatingPointError(
-            f"The model's logits are not numbers, so it cannot answer. Lower LEARNING_RATE, or {FORMAT_ADVICE}."
-        )
+        said = "The model's logits are not numbers, so it cannot answer."
+        raise FloatingPointError(f"{said} Lower LEARNING_RATE, or {FORMAT_ADVICE}.")
     return scores

@@ -15,7 +15,7 @@ from utils.environment import Environment, hub_reachable
 from utils.models.access import check_access, describe_model, source_of
 from utils.models.adapter import remove_lora
 from utils.models.cpu import GROUPED, keep_freed_memory
-from utils.models.embedded import gemma_folder, llama3_tokenizer, tiny_llama, tiny_tokenizer
+from utils.models.embedded import gemma_folder, tiny_llama, tiny_tokenizer
 
 IN_USE = threading.RLock()  # a panel's thread holds it while it works on the base
 _held: dict[tuple, tuple[PreTrainedModel, PreTrainedTokenizerFast]] = {}  # one entry at most
@@ -113,14 +113,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             raise ValueError(f"The tokenizer of {name} has no padding token and no spare one; set its pad_token.")
         tokenizer.pad_token = spare[0]
     return tokenizer
-
-
-def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the real Llama 3 tokenizer: from the package llama-models, else from the ungated copy on the Hub.
-
-    Example: load_llama3_tokenizer().pad_token -> "<|finetune_right_pad_id|>"
-    """
-    return llama3_tokenizer() or load_tokenizer("llama-3.2-3b-ungated")
 
 
 def _must_be_free() -> None:

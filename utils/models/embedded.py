@@ -54,14 +54,14 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
     return folder
 
 
-def llama3_tokenizer() -> PreTrainedTokenizerFast | None:
-    """Return the real Llama 3 tokenizer from the package llama-models, or None where it is not installed.
+def load_llama3_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the real Llama 3 tokenizer from the package llama-models.
 
     Only the package's tokenizer file is read. Special tokens stand as Llama 3.2 names them, and a text gets its BOS.
-    Example: llama3_tokenizer()("ș").input_ids[0] -> 128000
+    Example: load_llama3_tokenizer()("ș").input_ids[0] -> 128000
     """
     if (package := importlib.util.find_spec("llama_models")) is None:
-        return None
+        raise ModuleNotFoundError("The Llama 3 tokenizer needs the package llama-models: pip install llama-models")
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
     reserved = iter(range(256))

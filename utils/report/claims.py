@@ -112,13 +112,14 @@ def _compare(pool: pd.DataFrame, metric: str, better: list[dict | None], worse: 
 
 
 def _paired(metric: str, better: list[pd.Series], worse: list[pd.Series]) -> dict | None:
-    seeds = set.intersection(*(set(run["seeds"]) for run in (*better, *worse) if pd.notna(run["rank"])))
-    if not seeds:
+    several = [set(run["seeds"]) for run in (*better, *worse) if pd.notna(run["rank"]) or len(run["seeds"]) > 1]
+    if not (seeds := set.intersection(*several)):
         return None
 
     def scores(run):
         pairs = zip(run["seeds"], run["records"], strict=True)
-        return by_seed([record for seed, record in pairs if seed in seeds or pd.isna(run["rank"])], metric)
+        kept = [r for seed, r in pairs if seed in seeds or (pd.isna(run["rank"]) and len(run["seeds"]) == 1)]
+        return by_seed(kept, metric)
 
     return paired_test(*(np.mean([scores(run) for run in side], axis=0) for side in (better, worse)))
 

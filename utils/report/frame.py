@@ -62,9 +62,8 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the largest set of runs that differ in nothing but rank, alpha, modules, learning rate and seed.
 
     A folder fills with runs on other rows, of other models, formats or epochs; one table or figure must not mix them.
-    The base model's run belongs to the set with its model, data and decoding. attrs["complaints"] names what is left
-    out, and in what it differs.
-    Of two sets as large, the one whose runs were trained for it is taken.
+    The base model's run belongs to the set with its model, data and decoding; of two sets as large, the one whose runs
+    were trained for it is taken. attrs["complaints"] names what is left out, and in what it differs.
     Example: comparable(load_frame(folder))["epochs"].nunique() -> 1
     """
     if frame.empty:
@@ -78,28 +77,32 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     differs.loc[base, TRAINING] = False  # the base model is not trained
     out = differs.any(axis=1)
     kept = frame[~out].sort_values("rank", na_position="first", kind="stable", ignore_index=True)
-    told = []
-    for index, run in frame[out].iterrows():
-        names = [name for name in _SAME[1:] if differs.loc[index, name]]
-        what = [*other_rows(run, largest), *(f"{name} {run[name]}, not {largest[name]}" for name in names)]
-        told.append(f"{run_name(run)} is left out of the comparison: {'; '.join(what)}.")
+    runs = [run for _, run in frame[out].iterrows()]
+    told = [f"{run_name(run)} is left out of the comparison: {what_differs(run, largest)}." for run in runs]
     kept.attrs["complaints"] = [*frame.attrs.get("complaints", []), *told]
     return kept
 
 
-def other_rows(run: pd.Series, like: pd.Series) -> list[str]:
-    """Return in what the rows of one run are not those of another; empty where they are the same.
+def what_differs(run: pd.Series, like: pd.Series) -> str:
+    """Return in words what one run has otherwise than another, but for what may differ within a table, and the draw.
 
-    Example: other_rows(second, first) -> ["tested on bundled-more"]
+    Example: what_differs(second, first) -> "tested on bundled-more"
     """
-    if run["data_fingerprint"] == like["data_fingerprint"]:
-        return []
-    data, own = run["record"]["data"], like["record"]["data"]
-    tested, usual = (one.get("test_name", one["name"]) for one in (data, own))
-    told = [f"tested on {tested}"] * (tested != usual)
-    told += [f"{data['train_rows']} training rows"] * (data["train_rows"] != own["train_rows"])
-    told += [f"{data['test_rows']} test rows"] * (tested == usual and data["test_rows"] != own["test_rows"])
-    return told or [f"rows {run['data_fingerprint']}"]
+    told, data, own = [], run["record"]["data"], like["record"]["data"]
+    if run["data_fingerprint"] != like["data_fingerprint"]:
+        tested, usual = (one.get("test_name", one["name"]) for one in (data, own))
+        told += [f"tested on {tested}"] * (tested != usual)
+        told += [f"{data['train_rows']} training rows"] * (data["train_rows"] != own["train_rows"])
+        told += [f"{data['test_rows']} test rows"] * (tested == usual and data["test_rows"] != own["test_rows"])
+        told = told or [f"rows {run['data_fingerprint']}"]
+    if (run["temperature"], run["top_p"]) != (like["temperature"], like["top_p"]):
+        sampled = f"sampled, temperature {run['temperature']:g}, top-p {run['top_p']:g}"
+        told.append(sampled if run["temperature"] else "greedy")
+    for name in [name for name in _SAME[1:] if name not in ("temperature", "top_p", "draw")]:
+        same = run[name] == like[name] or (pd.isna(run[name]) and pd.isna(like[name]))
+        if not same and not (pd.isna(run["rank"]) and name in TRAINING):
+            told.append(f"{name.replace('_', ' ')} {run[name]}, not {like[name]}")
+    return "; ".join(told) or "another draw"
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +137,6 @@ def by_seed(records: Sequence[dict], metric: str) -> np.ndarray:
     """Return one metric of every question in several seeds' records: (questions, seeds).
 
     "em" is exact match and "f1" token F1, both strict; "ro" is exact match under that norm; "contains" as in metrics.
-
     Example: mean_interval(by_seed(pooled(frame).loc[0, "records"], "em"))
     """
     score = {"em": exact_match, "f1": token_f1, "ro": partial(exact_match, norm="ro"), "contains": contains}[metric]
@@ -143,39 +145,46 @@ def by_seed(records: Sequence[dict], metric: str) -> np.ndarray:
 
 
 def measured(pool: pd.DataFrame) -> str:
-    """Return the sentence a caption needs: which model, number format, rows, norm and seeds a pooled frame is from.
+    """Return the sentence a caption needs: which model, format, rows, norm, seeds and kinds of CPU a pooled frame is from.
 
     Example: measured(pooled(frame)) -> "Measured: gemma-3-270m in bfloat16, ... 95 % intervals over questions alone."
     """
     if pool.empty:
         return "Measured: nothing yet."
-    last = pool.iloc[-1]
-    counts = pool.loc[pool["rank"].notna() | pool["rank"].isna().all(), "seeds"]  # the base model has one seed at most
-    data, seeds = last["record"]["data"], sorted({seed for some in counts for seed in some})
+    seeds, count = _seeds(pool)
     over = f"seed {seeds[0]}; 95 % intervals over questions alone."
     if len(seeds) > 1:
-        fewest = counts.map(len).min()
-        count = len(seeds) if fewest == len(seeds) else f"{fewest} to {len(seeds)}"
-        over = f"means over {count} seeds ({', '.join(map(str, seeds))}); 95 % intervals over questions and seeds."
-    where = f"{_model(last)}, dataset {last['data']} ({data['train_rows']} train and {data['test_rows']} test rows)"
-    return f"Measured: {where}, strict norm, n = {last['n']:.0f} questions, {over}"
+        over = (
+            f"means over {count} seeds ({', '.join(map(str, seeds))}); 95 % intervals over questions and these seeds."
+        )
+    machines = {r["environment"].get("dtype_reason", "") for records in pool["records"] for r in records}
+    told = f" Not all on one kind of machine: {'; '.join(sorted(machines))}." if len(machines) > 1 else ""
+    return f"Measured: {_work(pool.iloc[-1])}, strict norm, n = {pool.iloc[-1]['n']:.0f} questions, {over}{told}"
 
 
-def run_title(pool: pd.DataFrame) -> str:
-    """Return what a figure of a pooled frame shows: model and format, profile, dataset with its rows, seeds if several.
+def run_title(pool: pd.DataFrame, first: bool = False) -> str:
+    """Return what a figure shows: model, format, profile, rows, seeds if several (`first`: it shows the first of them alone).
 
     Example: run_title(pooled(frame)) -> "gemma-3-270m in bfloat16, profile demo, bundled (78 train, 39 test rows)"
     """
     if pool.empty:
         return "nothing measured yet"
-    last = pool.iloc[-1]
-    data, seeds = last["record"]["data"], f", {len(last['seeds'])} seeds" if len(last["seeds"]) > 1 else ""
-    return f"{_model(last)}, {data['name']} ({data['train_rows']} train, {data['test_rows']} test rows){seeds}"
+    seeds, count = _seeds(pool)
+    return _work(pool.iloc[-1]) + ("" if len(seeds) == 1 else f", seed {seeds[0]}" if first else f", {count} seeds")
 
 
-def _model(run: pd.Series) -> str:
+def _seeds(pool: pd.DataFrame) -> tuple[list[int], int | str]:
+    counts = pool.loc[pool["rank"].notna() | pool["rank"].isna().all(), "seeds"]  # the base model has one seed at most
+    seeds, fewest = sorted({seed for some in counts for seed in some}), counts.map(len).min()
+    return seeds, len(seeds) if fewest == len(seeds) else f"{fewest} to {len(seeds)}"
+
+
+def _work(run: pd.Series) -> str:
     quantized = f" ({run['quantization']})" if run["quantization"] not in (None, "none") else ""
-    return f"{run['model']} in {run['dtype']}{quantized}, profile {run['profile']}"
+    data, tested = run["record"]["data"], run["record"]["data"].get("test_name", run["data"])
+    of = f" of {tested}" if tested != run["data"] else ""
+    rows = f"{run['data']} ({data['train_rows']} train, {data['test_rows']} test rows{of})"
+    return f"{run['model']} in {run['dtype']}{quantized}, profile {run['profile']}, {rows}"
 
 
 def _differs(column: pd.Series, value) -> pd.Series:

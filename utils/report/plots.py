@@ -123,7 +123,7 @@ def loss_curves(frame: pd.DataFrame) -> Figure:
         axis.annotate(name, (epoch, value), (1.04, place), textcoords="axes fraction", color=colour, fontsize=SIZE - 1,
                       va="center", arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6})  # fmt: skip
     set_labels(axis, "epoch", "training loss (nats per token),\nmean of the last tenth of the steps")
-    return finish(figure, run_title(pool), axis, order=len)
+    return finish(figure, run_title(pool, first=True), axis, order=len)
 
 
 def forest(frame: pd.DataFrame, metric: str = "em") -> Figure:

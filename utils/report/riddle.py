@@ -1,7 +1,7 @@
 """The riddle put to the records: what rank 32 gains or loses against rank 2, and what that depends on."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 
 import pandas as pd
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from utils import paper
 from utils.config import RunConfig
 from utils.records import run_name
-from utils.report.frame import TRAINING, WORK, by_seed, comparable, find, other_rows, pooled, run_title
+from utils.report.frame import WORK, by_seed, comparable, find, pooled, run_title, what_differs
 from utils.report.style import BLUE, ORANGE, SIZE, captioned, finish, set_labels, subplots
 from utils.stats import paired_test
 
@@ -27,7 +27,9 @@ def rank_effect(runs: pd.DataFrame) -> pd.DataFrame:
     `runs` are finished runs of any settings (load_frame); a condition is what a set of them has in common. The first is
     what Table 3 is made of (comparable), which is also read under `ro` and `contains`. A row each: condition, metric,
     rank 2, rank 32, difference, low and high (95 %, paired by question, over seeds and draws where there are several),
-    n, and runs: how many seeds or draws both ranks have. The paper's answers were not published: no interval there.
+    n, and runs: the seeds and draws that both ranks have. Where only some of Table 3's seeds were run under the other
+    conditions, those seeds stand a second time, for them to be compared with. The paper's answers were not published:
+    no interval there.
     Example: rank_effect(load_frame(folder)).loc[0, "difference"] -> -0.265 (the paper's exact match)
     """
     two, most = (next(row for row in paper.TABLE_3 if row["rank"] == fields["rank"]) for fields in (_TWO, _MOST))
@@ -46,10 +48,10 @@ def rank_effect(runs: pd.DataFrame) -> pd.DataFrame:
             found = paired_test(high, low)
             row = {"condition": condition, "metric": name, "rank 2": low.mean(), "rank 32": high.mean()}
             row |= {key: found[key] for key in ("difference", "low", "high", "n")}
-            rows.append(row | {"runs": len(shared)})
+            rows.append(row | {"runs": _drawn(shared)})
     columns = ["condition", "metric", "rank 2", "rank 32", "difference", "low", "high", "n", "runs"]
     caption = "Rank 32 less rank 2; modules q, v; learning rate 1e-4; 95 % intervals, paired by question. Measured: "
-    return captioned(rows, caption + run_title(pooled(comparable(runs))), columns).astype({"runs": "Int64"})
+    return captioned(rows, caption + run_title(pooled(comparable(runs))), columns)
 
 
 def riddle(runs: pd.DataFrame) -> Figure:
@@ -68,9 +70,8 @@ def riddle(runs: pd.DataFrame) -> Figure:
             axis.errorbar(row["difference"], place, xerr=reach, capsize=3, color=colour, fmt="D" if published else "o",
                           markerfacecolor="white" if published else colour, label=name)  # fmt: skip
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
-    means = names["runs"].map(lambda runs: f", mean of {runs} runs" if pd.notna(runs) and runs > 1 else "")
-    told = zip(names.index, names["n"], means, strict=True)
-    labels = [f"{textwrap.fill(name, 22)}\nn = {n}{mean}" for name, n, mean in told]
+    told = zip(names.index, names["n"], names["runs"].map(lambda run: f", {run}" if pd.notna(run) else ""), strict=True)
+    labels = [f"{textwrap.fill(name, 22)}\nn = {n}{run}" for name, n, run in told]
     axis.set_yticks(range(len(names)), labels, fontsize=SIZE)
     axis.invert_yaxis()
     set_labels(axis, "rank 32 less rank 2 (left of 0: rank 32 is worse)", "")
@@ -80,17 +81,17 @@ def riddle(runs: pd.DataFrame) -> Figure:
 def variants(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of runs that differ from Table 3's in one setting or another, beside base, rank 2 and rank 32 there.
 
-    A row each: run, condition, EM, EM ro, contains, F1, gap (F1 less EM), runs (seeds and draws that were averaged).
-    Example: variants(load_frame(folder)).set_index("condition").loc["epochs: 5", "EM"]
+    A row each: run, condition, EM, EM ro, contains, F1, gap (F1 less EM), runs (the seeds and draws that were averaged).
+    Example: variants(load_frame(folder)).set_index("condition").loc["epochs 5, not 3", "EM"]
     """
     rows = []
     for condition, pool in _conditions(runs):
         usual = [run["run_id"] for fields in (None, _TWO, _MOST) if (run := find(pool, fields)) is not None]
         for _, run in pool.iterrows():
-            if condition != MAIN or run["run_id"] in usual:
+            if not condition.startswith(MAIN) or run["run_id"] in usual:
                 row = {"run": run_name(run), "condition": condition, "EM": run["em_strict"], "EM ro": run["em_ro"]}
                 row |= {"contains": run.get("contains"), "F1": run["f1_strict"]}
-                rows.append(row | {"gap": run["f1_strict"] - run["em_strict"], "runs": len(run["records"])})
+                rows.append(row | {"gap": run["f1_strict"] - run["em_strict"], "runs": _drawn(run["seeds"])})
     return captioned(rows, f"Compared with: {run_title(pooled(comparable(runs)))}")
 
 
@@ -98,18 +99,17 @@ def _conditions(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     main, own = comparable(runs), ["run_id", *WORK]
     settings = [*WORK, *(f.name for f in fields(RunConfig) if f.name not in _FREE)]
     keys = [pd.MultiIndex.from_frame(frame[own].astype(str)) for frame in (runs, main)]
-    others = runs[~keys[0].isin(keys[1])].groupby(settings, sort=False, dropna=False)
-    for condition, same in [(MAIN, main), *((_what_differs(same.iloc[0], main.iloc[-1]), same) for _, same in others)]:
+    others = runs[~keys[0].isin(keys[1])]
+    found = [(MAIN, main)]
+    some = sorted(set(others.loc[others["rank"].notna(), "seed"]))
+    if 0 < len(some) < main["seed"].nunique():
+        found.append((f"{MAIN}, {_drawn([(seed, 0) for seed in some])}", main[main["seed"].isin(some)]))
+    groups = others.groupby(settings, sort=False, dropna=False)
+    for condition, same in [*found, *((what_differs(same.iloc[0], main.iloc[-1]), same) for _, same in groups)]:
         yield condition, pooled(same.assign(seed=list(zip(same["seed"], same["draw"], strict=True)), draw=0))
 
 
-def _what_differs(run: pd.Series, like: pd.Series) -> str:
-    told = other_rows(run, like)
-    if run["temperature"]:
-        told.append(f"sampled, temperature {run['temperature']:g}, top-p {run['top_p']:g}")
-    handled = ("data_fingerprint", "temperature", "top_p")
-    for name in [*WORK, *(f.name for f in fields(RunConfig) if f.name not in _FREE)]:
-        same = run[name] == like[name] or (pd.isna(run[name]) and pd.isna(like[name]))
-        if name not in handled and not same and not (pd.isna(run["rank"]) and name in TRAINING):
-            told.append(f"{name.replace('_', ' ')}: {run[name]}")
-    return ", ".join(told) or "another draw"
+def _drawn(pairs: Collection[tuple[int, int]]) -> str:
+    seeds = sorted({seed for seed, _ in pairs})
+    draws = f", {len(pairs)} draws" * (len(pairs) > len(seeds))
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}{draws}"

@@ -51,7 +51,7 @@ def table_4(frame: pd.DataFrame) -> pd.DataFrame:
                 row[f"{norm}, {whose}"] = (RIGHT if right else WRONG) if shown else None
         rows.append(row)
     title = f"Table 4. One question, every rank: {example['question']} Expected: {example['answer']}."
-    return captioned(rows, f"{title} Measured: {run_title(pool)}. {PUBLISHED}")
+    return captioned(rows, f"{title} Measured: {run_title(pool, first=True)}. {PUBLISHED}")
 
 
 def table_5(frame: pd.DataFrame) -> pd.DataFrame:
