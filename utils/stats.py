@@ -46,8 +46,7 @@ def bootstrap_ci(values: Sequence[float]) -> tuple[float, float]:
 
     `values` holds one score per question, or has the shape (questions, seeds): each resample draws questions, and then
     seeds for all of them at once, so that ten seeds on 200 questions never look like 2,000 questions, and a lucky seed
-    is drawn as a whole. Of few seeds that draw sees too little: S of them hold their own centre with 1 - 2 / 2^S, three
-    in .75 of cases, so the interval is one over these seeds. Sources: Efron and Tibshirani (1993), chapter 13; Owen (2007), "The pigeonhole bootstrap".
+    is drawn as a whole; few seeds say little of others, so the interval is one over these. Sources: Efron and Tibshirani (1993), chapter 13; Owen (2007), "The pigeonhole bootstrap".
     Example: bootstrap_ci([0.5] * 82 + [0.0] * 118) -> about (0.17, 0.24)
     """
     scores = _by_seed(values)

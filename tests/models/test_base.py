@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from transformers.utils import logging
 
 from utils.config import RunConfig
-from utils.experiments import sweep
+from utils.experiments import fine_tune, record_run, sweep
 from utils.models import (
     add_lora,
     held_base,
@@ -172,7 +172,9 @@ def test_a_base_that_a_panel_works_on_is_not_taken_from_under_it(environment):
     panel = threading.Thread(target=work)
     panel.start()
     assert begun.wait(60)
-    for take in (lambda: held_base("tiny-llama", environment), release_base):
+    takes = [lambda: held_base("tiny-llama", environment), release_base, lambda: fine_tune(*[None] * 5)]
+    takes += [lambda: record_run(*[None] * 6), lambda: sweep([], None, environment)]  # a cell that is run again
+    for take in takes:
         with pytest.raises(RuntimeError, match="A panel is using the base model: wait"):
             take()
     ended.set()

@@ -48,8 +48,7 @@ def load_qa(
     check_columns(columns, [*found.values(), *(other or {}).values()])
     if "all" in found:
         found = _divided(checked(found["all"], source, columns), source, seed)
-        if test_source:
-            print(f"{source} has no test split: {len(found['test'])} rows are kept out of training.")
+        print(f"{source} has no test split: {len(found['test'])} rows are kept out of training.")
     elif missing := {"train", "test"} - {*found, *(["test"] if test_source else [])}:
         raise ValueError(
             f"{source} has no split called {' or '.join(sorted(missing))}; found {list(found)}, expected "

@@ -37,7 +37,7 @@ def checked(rows: list, where: str, columns: dict[str, str]) -> list[dict]:
     named = [_named(row, columns) for row in rows]
     known = {column for row in named for column in row}
     if missing := [c for c in COLUMNS[:3] if c not in known and (c != "answer" or "answers" not in known)]:
-        raise ValueError(_what_is_missing(rows, named, missing, where, columns))
+        raise ValueError(_what_is_missing(rows, missing, where))
     extra = [column for column in ("topic", "phase") if all(column in row for row in named)]
     phases = [row.get("phase") for row in named]
     whole = all(phase is None or (type(phase) is int and abs(phase) < 2**31) for phase in phases)
@@ -90,21 +90,9 @@ def _named(row: dict, columns: dict[str, str]) -> dict:
     return found
 
 
-def _what_is_missing(rows: list[dict], named: list[dict], missing: list[str], where: str, columns: dict) -> str:
+def _what_is_missing(rows: list[dict], missing: list[str], where: str) -> str:
     found = list(dict.fromkeys(str(name) for row in rows[:100] for name in row))
-    used = {*map(_plain, columns.values()), *COLUMNS, "answers", "topic", "phase"} - set(missing)
-    said = {n: [str(row.get(n) or "").strip() for row in rows[:100]] for n in found if _plain(n) not in used}
-    texts, guess = [str(row.get("text") or "") for row in named[:100]], {}
-    for column in missing:  # answers stand in the text, questions end in ?, and texts are the longest of what does not
-        score = {}
-        for name, values in said.items():
-            pairs = [(value, text) for value, text in zip(values, texts, strict=True) if value]
-            fits = [v in text if column == "answer" else v.endswith("?") == (column == "question") for v, text in pairs]
-            score[name] = sum(fits), sum(map(len, values))
-        guess[column] = max(score, key=score.get, default="...")
-        values = said.pop(guess[column], texts)
-        texts = values if column == "text" else texts
-    filled = ", ".join(f'"{column}": "{name}"' for column, name in guess.items())
+    filled = ", ".join(f'"{column}": "..."' for column in missing)
     return (
         f"{where} lacks the columns {missing}; found {found!r:.400}, expected {list(COLUMNS)}: say which is which "
         f"by load_qa(..., columns={{{filled}}})."

@@ -12,7 +12,7 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from utils.config import DECODING, RunConfig, varied
+from utils.config import DECODING, RunConfig
 from utils.data.rows import draw_examples, fingerprint
 from utils.disk import check_writable, clear_leftovers
 from utils.environment import Environment, shorten
@@ -21,7 +21,7 @@ from utils.experiments.record import about_run, build_record, train_rows
 from utils.experiments.training import TrainingResult, fine_tune, training_arguments
 from utils.models.access import describe_model
 from utils.models.adapter import add_lora, check_modules, has_adapter, remove_lora, save_adapter
-from utils.models.base import held_base
+from utils.models.base import base_in_use, held_base
 from utils.paper import TABLE_4_EXAMPLE
 from utils.records import adapter_folder, duration, identity_of, read_record, record_path, save_record
 
@@ -65,6 +65,7 @@ def run(
             remove_lora(adapted)
 
 
+@base_in_use()
 def record_run(
     config: RunConfig,
     data: DatasetDict,
@@ -105,14 +106,11 @@ def answer_again(record: dict, config: RunConfig, data: DatasetDict, environment
     did not finish, FileNotFoundError where the adapter is gone.
     Example: answer_again(record, RunConfig(**settings, temperature=0.6, top_p=0.9), data, environment)["run_id"]
     """
-    trained, asked = (
-        {name: value for name, value in varied(told).items() if name not in DECODING}
-        for told in (record["config"], config.as_dict())
-    )
     told, rows = record["data"], train_rows(data)
+    trained = replace(RunConfig.from_dict(record["config"]), **{name: getattr(config, name) for name in DECODING})
     if record["status"] != "finished":
         raise ValueError(f"{record['run_id']} has no adapter to answer with: its status is {record['status']}.")
-    if trained != asked or any(told.get(name, value) != value for name, value in rows.items()):
+    if trained != config or any(told.get(name, value) != value for name, value in rows.items()):
         raise ValueError(f"{config.run_id} is another training than {record['run_id']}: run it with sweep instead.")
     if found := finished_record(config, data, environment):
         return found
@@ -130,6 +128,7 @@ def answer_again(record: dict, config: RunConfig, data: DatasetDict, environment
         remove_lora(model)
 
 
+@base_in_use()
 def sweep(
     configs: Iterable[RunConfig],
     data: DatasetDict,

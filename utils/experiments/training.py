@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from utils.config import RunConfig
 from utils.environment import FORMAT_ADVICE, Environment
 from utils.experiments.loss import IGNORED, AnswerTrainer
+from utils.models.base import base_in_use
 from utils.models.cpu import compiled_layers, pays_to_compile
 from utils.prompt import build_completion, build_prompt
 
@@ -79,6 +81,7 @@ def training_arguments(config: RunConfig, environment: Environment) -> TrainingA
     )  # fmt: skip
 
 
+@base_in_use()
 def fine_tune(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -108,7 +111,7 @@ def fine_tune(
     batch_size = config.batch_size
     while True:
         try:
-            with compiled_layers(model.get_base_model(), compiled):
+            with compiled_layers(model.get_base_model()) if compiled else nullcontext():
                 return _train(model, tokenizer, examples, config, arguments, callbacks, batch_size)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -148,7 +151,7 @@ def _train(model, tokenizer, examples, config, arguments, callbacks, batch_size)
     trainer.train()
     seconds, state = time.perf_counter() - start, trainer.state
     trainer.model.eval()
-    if scaling.skipped > max(1, MOST_SKIPPED * state.global_step):
+    if scaling.skipped > max(3, MOST_SKIPPED * state.global_step):
         raise FloatingPointError(
             f"Gradient scaling skipped {scaling.skipped} of {state.global_step} optimizer steps: this training is not the "
             f"one that was asked for. Lower LEARNING_RATE, or {FORMAT_ADVICE}."

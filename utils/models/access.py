@@ -99,7 +99,7 @@ def check_access(repository: str, revision: str | None = None) -> None:
             "the account that the token belongs to, and wait for the mail that grants it. 2. Make a token that may read "
             f"gated repositories at {endpoint}/settings/tokens. 3. In Colab click the key on the left, add it as the "
             "secret HF_TOKEN and allow this notebook; elsewhere run 'hf auth login'. 4. Run this cell again. Or name an "
-            "ungated copy: MODEL = 'unsloth/Llama-3.2-3B'."
+            "ungated copy: MODEL = 'llama-3.2-3b-ungated'."
         ) from None
     except errors.RepositoryNotFoundError:
         said = f"The Hub has no model {repository}, or it is private and your token may not read it."

@@ -5,6 +5,8 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import transformers
@@ -17,10 +19,26 @@ from utils.models.adapter import remove_lora
 from utils.models.cpu import GROUPED, keep_freed_memory
 from utils.models.embedded import gemma_folder, tiny_llama, tiny_tokenizer
 
-IN_USE = threading.RLock()  # a panel's thread holds it while it works on the base
+IN_USE = threading.RLock()  # whoever works on the base holds it: a cell, or a panel's thread
 _held: dict[tuple, tuple[PreTrainedModel, PreTrainedTokenizerFast]] = {}  # one entry at most
 
 
+@contextmanager
+def base_in_use() -> Iterator[None]:
+    """Hold the base model for as long as the context lasts; a RuntimeError where another thread works on it.
+
+    Example: with base_in_use(): remove_lora(model)
+    """
+    if not IN_USE.acquire(blocking=False):
+        said = "A panel is using the base model: wait until it has ended, or press Stop, and run this cell again."
+        raise RuntimeError(said)
+    try:
+        yield
+    finally:
+        IN_USE.release()
+
+
+@base_in_use()
 def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Return the one base model this process keeps, and its tokenizer; an adapter that was left on it is taken off.
 
@@ -30,7 +48,6 @@ def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, Pre
     """
     revision = describe_model(name)["revision"] if source_of(name).kind == "folder" else None  # it may be written anew
     key = name, revision, environment.device, environment.format_for(name)[0], environment.quantization
-    _must_be_free()
     _let_frames_go()
     if key not in _held:
         release_base()
@@ -40,12 +57,12 @@ def held_base(name: str, environment: Environment) -> tuple[PreTrainedModel, Pre
     return remove_lora(model), tokenizer
 
 
+@base_in_use()
 def release_base() -> None:
     """Let the held model go, with the frames of the last error and what refers to itself, and empty the GPU's cache.
 
     Example: release_base(); len(gc.garbage) -> 0
     """
-    _must_be_free()
     _held.clear()
     _let_frames_go()
     gc.collect()  # under float16 accelerate leaves a cycle through model.forward
@@ -113,13 +130,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             raise ValueError(f"The tokenizer of {name} has no padding token and no spare one; set its pad_token.")
         tokenizer.pad_token = spare[0]
     return tokenizer
-
-
-def _must_be_free() -> None:
-    if not IN_USE.acquire(blocking=False):
-        said = "A panel is using the base model: wait until it has ended, or press Stop, and run this cell again."
-        raise RuntimeError(said)
-    IN_USE.release()
 
 
 def _let_frames_go() -> None:

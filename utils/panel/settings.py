@@ -32,7 +32,8 @@ class Settings:
 
         Example: Settings(RunConfig("tiny-llama"), "bundled", 12, 6).load_data()["train"].num_rows -> 12
         """
-        return _load(self.dataset, self.train_rows, self.test_rows, self.data_seed)
+        load = _load if self.dataset in ("bundled", "hub") else load_qa  # a file may be written anew
+        return load(self.dataset, self.train_rows, self.test_rows, self.data_seed)
 
 
 def to_values(settings: Settings) -> dict:
@@ -69,6 +70,7 @@ def settings_of(record: dict, before: Settings) -> tuple[Settings, str]:
     """
     data, name = record["data"], record["data"]["name"]
     known = {"bundled": "bundled", paper.HUB_DATASET: "hub", Path(before.dataset).name: before.dataset}
+    known |= {before.dataset: before.dataset}  # a Hub id
     config, dataset = RunConfig.from_dict(record["config"]), known.get(name, before.dataset)
     tested = data.get("test_name", name)
     test_rows = data["test_rows"] if tested == name else before.test_rows  # another set is not one of the controls

@@ -96,8 +96,8 @@ def what_differs(run: pd.Series, like: pd.Series) -> str:
         told += [f"{data['test_rows']} test rows"] * (tested == usual and data["test_rows"] != own["test_rows"])
         told = told or [f"rows {run['data_fingerprint']}"]
     if (run["temperature"], run["top_p"]) != (like["temperature"], like["top_p"]):
-        sampled = f"sampled, temperature {run['temperature']:g}, top-p {run['top_p']:g}"
-        told.append(sampled if run["temperature"] else "greedy")
+        drawn = f"sampled, temperature {run['temperature']:g}, top-p {run['top_p']:g}"
+        told += [drawn if run["temperature"] else "greedy"]
     for name in [name for name in _SAME[1:] if name not in ("temperature", "top_p", "draw")]:
         same = run[name] == like[name] or (pd.isna(run[name]) and pd.isna(like[name]))
         if not same and not (pd.isna(run["rank"]) and name in TRAINING):
