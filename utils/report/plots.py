@@ -43,7 +43,7 @@ def scores_by_rank(frame: pd.DataFrame | None = None) -> Figure:
         _by_rank(axes[0][1], runs, pool[pool["rank"].isna()][:1], limits, "o-")
         about = "" if pool.empty else f"measured: {pool['model'].iloc[-1]}, n = {pool['n'].iloc[-1]:.0f}"
         set_labels(axes[0][1], "rank r", "", about)
-        title += f" Measured: {run_title(pool)}"
+        title += f" Measured: {run_title(runs if len(runs) else pool)}"
     axes[0][0].set_ylim(bottom=0)
     order = [label for name, _ in METRICS.values() for label in (name, f"base, {name}")]
     return finish(figure, title, axes[0][0], [*order, "the gap"].index)
