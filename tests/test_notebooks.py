@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError
 
 import utils.__main__ as series
 from utils.data import load_qa
-from utils.environment import ROOT
+from utils.environment import ROOT, in_colab
 from utils.paper import RANKS
 from utils.records import run_name
 from utils.report import comparable, load_frame, pooled, rank_effect
@@ -129,6 +129,7 @@ def test_committed_notebooks_run_in_their_profiles_and_on_the_published_records(
 
 
 @pytest.mark.long
+@pytest.mark.skipif(in_colab(), reason="to the letter only under the versions of constraints.txt")
 def test_03_to_05_come_out_of_the_published_records_once_more(tmp_path, monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "DTYPE", "RUNS", "PROFILE"):
         monkeypatch.setenv(name, "")
@@ -272,7 +273,8 @@ def test_05_without_any_records_shows_the_published_ones_and_says_so(tmp_path, m
     notebook = nbformat.read(PATHS[5], as_version=4)
     resources = {"metadata": {"path": str(ROOT / "notebooks")}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
-    assert "From figures/reference/full, published with this repository, not yours. Runs: 12." in str(notebook)
+    count = len(comparable(load_frame(ROOT / "figures" / "reference" / "full")))
+    assert f"From figures/reference/full, published with this repository, not yours. Runs: {count}." in str(notebook)
     assert list((tmp_path / "smoke" / "figures").glob("*.png"))
 
 
