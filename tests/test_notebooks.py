@@ -144,7 +144,10 @@ def test_03_to_05_come_out_of_the_published_records_once_more(tmp_path, monkeypa
             if "utils.environment.report(" in committed.source:  # this machine's
                 continue
             for one, other in zip(committed.outputs, anew.outputs, strict=True):
-                shown, again = (dict(output.get("data") or {"text": output.text}) for output in (one, other))
+                shown, again = (
+                    dict(output.get("data") or {"text": output.text.replace(f"{tmp_path}/", "")})
+                    for output in (one, other)
+                )
                 images = [part.pop("image/png", "") for part in (shown, again)]
                 for part in (shown, again):
                     if " at 0x" in part.get("text/plain", "") or any(images):
