@@ -19,7 +19,7 @@ from utils.records import duration
 from utils.report import as_text, comparable, load_frame, table_3, table_4, table_5, table_6
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-MINUTES = {"float32": (0.1, 0.4, 4.8, 13.9, 23.4, 0.2)}  # of make reproduce, demo profile, by notebook: AMD Zen 3
+MINUTES = {"float32": (0.1, 0.4, 4.8, 13.9, 23.4, 0.2), "bfloat16": (0.1, 0.3, 1.8, 5.6, 6.2, 0.2)}  # a notebook
 
 
 def main() -> int:
