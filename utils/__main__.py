@@ -47,8 +47,8 @@ def main() -> int:
     if not run_notebooks(NOTEBOOKS, environment.runs / "notebooks", environment.profile):
         return 1
     frame = load_frame(records)
-    own = (frame["model"] == environment.model) & (frame["dtype"] == dtype) & (frame["quantization"] == "none")
-    frame = comparable(frame[own])
+    own = frame[["model", "dtype", "quantization"]].eq([environment.model, dtype, environment.quantization])
+    frame = comparable(frame[own.all(axis=1)])
     for table in (table_3, table_4, table_5, table_6):
         print(f"\n{as_text(table(frame))}")
     if before:

@@ -112,8 +112,8 @@ def normalize(answer: str, norm: str) -> str:
     ro: what a Romanian reader would take as the same. NFC; case folded; ş ţ as ș ț; soft hyphens and zero-width
         characters gone; every kind of space one space; quotation marks, brackets and sentence punctuation gone; a
         hyphen next to a letter is a space; î inside a word as â (Tîrgu, Târgu). Numbers keep their meaning: a decimal
-        comma, a minus, a colon, slash or dash between digits, %, ‰, ′ or ″ after one count; a point between groups of three digits is a
-        thousands mark and goes, any other between digits stays. An answer of nothing but marks is kept as it is.
+        comma, a minus, a colon, slash or dash between digits, %, ‰, ′ or ″ after one count; a point between groups of
+        three digits is a thousands mark and goes, any other stays. An answer of nothing but marks is kept as it is.
     Example: normalize("„Luceafărul”,  1883.", "ro") -> "luceafărul 1883"
     """
     if norm not in NORMS:

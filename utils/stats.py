@@ -46,7 +46,8 @@ def bootstrap_ci(values: Sequence[float]) -> tuple[float, float]:
 
     `values` holds one score per question, or has the shape (questions, seeds): each resample draws questions, and then
     seeds for all of them at once, so that ten seeds on 200 questions never look like 2,000 questions, and a lucky seed
-    is drawn as a whole; few seeds say little of others, so the interval is one over these. Sources: Efron and Tibshirani (1993), chapter 13; Owen (2007), "The pigeonhole bootstrap".
+    is drawn as a whole. Few seeds say little of others: the interval is over these. Sources: Efron and Tibshirani (1993),
+    chapter 13; Owen (2007), "The pigeonhole bootstrap".
     Example: bootstrap_ci([0.5] * 82 + [0.0] * 118) -> about (0.17, 0.24)
     """
     scores = _by_seed(values)
@@ -72,8 +73,8 @@ def paired_test(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
     the two disagree; others (F1, or several seeds, averaged by question) a permutation test that flips the sign of
     each question's difference. Shapes are (questions,) or (questions, seeds); one seed, such as the base model's, is
     set against each of the other's. The p-value speaks of these seeds' adapters on other questions; only the interval
-    also allows, in part, for other seeds. Keys: difference, low, high (95 % bootstrap interval; where the difference is the same
-    on every question, as far to both sides as Wilson's interval of none), p_value, n, seeds, and could_show: the
+    also allows, in part, for others. Keys: difference, low, high (95 % bootstrap interval; where the difference is the
+    same on every question, as far to both sides as Wilson's interval of none), p_value, n, seeds, and could_show: the
     smallest difference that this n could have shown (for McNemar's test `smallest_difference`, else half the interval).
     Example: paired_test([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0])["p_value"] -> 0.03125
     """

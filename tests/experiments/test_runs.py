@@ -387,12 +387,11 @@ def test_steps_that_gradient_scaling_skips_are_counted_and_too_many_fail_the_run
 ):
     there = dataclasses.replace(environment, dtype="float16", runs=tmp_path)
     config = RunConfig("tiny-llama", rank=2, max_new_tokens=2)
-    assert run(config, data, there, callbacks=[Overflow(3)])["skipped_steps"] == 3  # what the first scale may cost
     record = run(config, data, there, callbacks=[Overflow(1)])
     assert record["skipped_steps"] == 1
     assert scores(record).endswith(", 1 steps skipped by gradient scaling")
     rates = [entry["learning_rate"] for entry in record["training"]]
     assert rates[:3] == pytest.approx([1e-4, 1e-4, 1e-4 * 8 / 9])  # the schedule waits for the step that was left out
-    with pytest.raises(FloatingPointError, match="skipped 4 of 9 optimizer steps"):
-        run(config, data, there, callbacks=[Overflow(4)])
+    with pytest.raises(FloatingPointError, match="skipped 3 of 9 optimizer steps"):
+        run(config, data, there, callbacks=[Overflow(3)])
     assert finished_record(config, data, there) is None

@@ -151,7 +151,7 @@ def _train(model, tokenizer, examples, config, arguments, callbacks, batch_size)
     trainer.train()
     seconds, state = time.perf_counter() - start, trainer.state
     trainer.model.eval()
-    if scaling.skipped > max(3, MOST_SKIPPED * state.global_step):
+    if scaling.skipped > max(1, MOST_SKIPPED * state.global_step):
         raise FloatingPointError(
             f"Gradient scaling skipped {scaling.skipped} of {state.global_step} optimizer steps: this training is not the "
             f"one that was asked for. Lower LEARNING_RATE, or {FORMAT_ADVICE}."

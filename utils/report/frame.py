@@ -154,9 +154,8 @@ def measured(pool: pd.DataFrame) -> str:
     seeds, count = _seeds(pool)
     over = f"seed {seeds[0]}; 95 % intervals over questions alone."
     if len(seeds) > 1:
-        over = (
-            f"means over {count} seeds ({', '.join(map(str, seeds))}); 95 % intervals over questions and these seeds."
-        )
+        names = ", ".join(map(str, seeds))
+        over = f"means over {count} seeds ({names}); 95 % intervals over questions and these seeds."
     machines = {r["environment"].get("dtype_reason", "") for records in pool["records"] for r in records}
     told = f" Not all on one kind of machine: {'; '.join(sorted(machines))}." if len(machines) > 1 else ""
     return f"Measured: {_work(pool.iloc[-1])}, strict norm, n = {pool.iloc[-1]['n']:.0f} questions, {over}{told}"
