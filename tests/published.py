@@ -24,7 +24,7 @@ from utils.disk import whole
 from utils.environment import ROOT, Environment, detect, git, prepare
 from utils.experiments.runs import answer_again, finished_record, run, sweep
 from utils.paper import WINNER, table_3_grid, table_5_grid, table_6_grid
-from utils.records import duration, identity_of, load_records, record_path, run_name
+from utils.records import duration, identity_of, load_records, read_record, record_path, run_name
 from utils.report import comparable, load_frame, pooled, riddle, save_figure, scores_by_rank
 from utils.report.frame import by_seed, find
 from utils.report.style import BLUE, GREY, SIZE, finish, set_labels, subplots
@@ -137,6 +137,11 @@ def write_results(readme: Path = ROOT / "README.md", figures: Path = ROOT / "fig
             save_figure(figure, figures / f"{name}.{ending}")
 
 
+def said(record: dict) -> list[str]:
+    """Return what a run's model wrote, question by question: the same for the same adapter."""
+    return [prediction["generation"] for prediction in record["predictions"]]
+
+
 def main() -> None:
     """Do what is not done yet: seed 0, what is asked beside it, then the other seeds; and write what README shows."""
     if sys.argv[1:] == ["results"]:
@@ -163,12 +168,13 @@ def main() -> None:
             sweep([config], rows, environment)
         elif trained := finished_record(adapter, data, environment):  # None where its loss was not a number
             if trained.get("published"):  # its adapter stayed on the machine that trained it
-                first, trained = trained, run(adapter, data, environment)
-                if trained["predictions"] != first["predictions"]:
-                    raise SystemExit(
-                        f"{adapter.run_id}, trained anew, does not answer as the published adapter did (another kind of CPU "
-                        "rounds otherwise): delete its records in figures/reference/full, all of them, and start again."
-                    )
+                trained = run(adapter, data, environment)
+            path = record_path(PUBLISHED, trained["run_id"], identity_of(trained))
+            if path.exists() and said(read_record(path)) != said(trained):
+                raise SystemExit(
+                    f"{adapter.run_id}, trained anew, does not answer as the published adapter did (another kind of CPU "
+                    "rounds otherwise): delete its records in figures/reference/full, all of them, and start again."
+                )
             answer_again(trained, config, rows, environment)
         publish(plan, environment)
     write_results()

@@ -36,7 +36,7 @@ def test_a_gpu_takes_the_full_profile_and_the_format_its_capability_has(monkeypa
 
 
 def test_a_gpu_without_a_token_takes_the_ungated_copy_and_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(environments, "_no_token", lambda: True)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     pretend_gpu(monkeypatch, (8, 0))
     found = detect("full")
     assert (found.model, found.dataset) == ("llama-3.2-3b-ungated", "hub")

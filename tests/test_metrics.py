@@ -147,6 +147,8 @@ def test_ro_never_empties_an_answer(text):
         ("10\u00a0000", "10 000"),  # no-break space
         ("1914–1918", "1914-1918"),
         ("-5", "−5"),
+        ("–5 °C", "-5 °C"),
+        ("„−5”", "-5"),
         ("COVID-19", "covid 19"),
         ("35 %", "35%."),
     ],
@@ -160,7 +162,7 @@ def test_ro_takes_as_the_same(one, other):
     [
         ("2,5 km", "25 km"), ("2.5", "25"), ("−5", "5"), ("1/2", "12"), ("1.5", "15"), ("12:30", "1230"), ("1-2", "12"),
         ("1.12.1918", "1121918"), ("0.500", "500"), ("în", "ân"), ("mare", "mâre"), ("35", "35%"), ("5 %", "5 ‰"),
-        ("5′", "5″"),
+        ("5′", "5″"), ("–5 °C", "5 °C"), ("„-5”", "5"),
     ],
 )  # fmt: skip
 def test_ro_keeps_apart(one, other):
@@ -230,6 +232,15 @@ def test_another_accepted_answer_is_no_matter_of_punctuation():
     assert failure_kind("sfântul swithin.", accepted, "x") == "punctuation or case only"
     assert failure_kind("Sfantul Swithin", accepted, "x") == "diacritics only"
     assert failure_kind("lui Swithin", accepted, "x") == "verbose"
+
+
+@pytest.mark.parametrize(("said", "expected"), [("25", "2,5"), ("35", "35%"), ("-5", "5"), ("5", "−5"), ("12", "1-2")])
+def test_another_number_is_no_fault_of_form(said, expected):
+    assert failure_kind(said, expected, "x") == "not in the text"
+
+
+def test_a_hyphen_for_a_space_is_punctuation():
+    assert failure_kind("Ana Maria", "Ana-Maria", "x") == "punctuation or case only"
 
 
 def test_a_shared_number_or_long_word_is_partial():

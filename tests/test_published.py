@@ -9,6 +9,7 @@ from tests import published
 from utils.config import RunConfig
 from utils.data import load_qa
 from utils.environment import ROOT
+from utils.metrics import failure_kind, score
 from utils.records import load_records, run_name, save_record
 from utils.report import comparable, load_frame
 
@@ -69,6 +70,17 @@ def test_published_records_are_small_whole_and_made_by_committed_code():
         assert len(record["environment"]["commit"]) == 40
     frame = comparable(load_frame(published.PUBLISHED))
     assert len(frame.query("seed == 0")) == 12  # base and the paper's grid
+
+
+def test_published_scores_are_those_of_the_published_answers():
+    rows = [row for part in load_qa("bundled").values() for row in part]
+    rows += list(load_qa("bundled", test_source="bundled-more")["test"])
+    texts = {row["question"]: row["text"] for row in rows}
+    for record in load_records(published.PUBLISHED)[0]:
+        answers, references = zip(*((p["answer"], p["references"]) for p in record["predictions"]), strict=True)
+        assert score(answers, references) == record["metrics"], record["run_id"]
+        for p in record["predictions"]:
+            assert failure_kind(p["answer"], p["references"], texts[p["question"]]) == p["failure"], record["run_id"]
 
 
 def test_readmes_table_and_figures_are_those_of_the_published_records(tmp_path):

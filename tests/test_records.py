@@ -79,8 +79,8 @@ def test_another_schema_is_refused_with_a_sentence(records, tmp_path, version):
     path = save_record(records[2], tmp_path)
     path.write_text(json.dumps({**records[2], "schema_version": version}))
     assert load_records(tmp_path)[1] == [
-        f"{path.name} has schema version {version!r}; this code reads version {SCHEMA_VERSION}. Move it away, and its run "
-        "is done again."
+        f"{path.name} is no record that can be read (ValueError: its schema version is {version!r}, this code reads version "
+        f"{SCHEMA_VERSION}). Delete it or move it away; its run is then done again."
     ]
 
 

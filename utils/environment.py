@@ -54,6 +54,7 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     RUNS, or, with `drive` in Colab, to your Drive. In Colab the embedded model's packages are installed where it is used.
     Example: detect("demo").model -> "gemma-3-270m"
     """
+    import huggingface_hub
     import torch
 
     has_gpu = torch.cuda.is_available()
@@ -63,7 +64,7 @@ def detect(profile: str | None = None, quantization: str = "none", drive: bool =
     if quantization not in ("none", "nf4"):
         raise ValueError(f"Unknown quantization {quantization!r}; expected 'none' or 'nf4'.")
     model = PROFILES[profile].gpu_model if has_gpu else PROFILES[profile].model
-    if model == "llama-3.2-3b" and _no_token():
+    if model == "llama-3.2-3b" and huggingface_hub.get_token() is None:  # HF_TOKEN, a Colab secret, or a login
         model += "-ungated"
         print("No Hugging Face token: the ungated copy unsloth/Llama-3.2-3B is taken, and every record names it.")
     if in_colab() and model == "gemma-3-270m":
@@ -155,12 +156,6 @@ def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
     return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "none")
-
-
-def _no_token() -> bool:
-    from huggingface_hub import get_token  # takes HF_TOKEN, a Colab secret of that name, or a login
-
-    return get_token() is None
 
 
 def _dtype(exact: bool) -> tuple[str, str]:

@@ -90,7 +90,7 @@ def failure_kind(prediction: str | None, references: str | Sequence[str], text: 
         return "unanswered"
     if exact_match(prediction, references):
         return None
-    if _unpunctuated(prediction) == _unpunctuated(references[0]):
+    if _unpunctuated(prediction) == _unpunctuated(references[0]) and exact_match(prediction, references[:1], "ro"):
         return "punctuation or case only"
     said, expected = _plain(prediction), [_plain(reference) for reference in references]
     if said in expected:
@@ -127,7 +127,7 @@ def normalize(answer: str, norm: str) -> str:
     folded = " ".join("".join(c for c in folded if unicodedata.category(c) != "Cf").split())  # Cf: what has no width
     kept = re.sub(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+(?!\.?\d)", lambda m: m[0].replace(".", ""), folded)
     kept = re.sub(rf"(?<=\d)[{_DASHES}](?=\d)", "-", kept)  # 1914–1918 is 1914-1918
-    kept = re.sub(r"(?<![^\s(\[{])[−-](?=\d)", "−", kept)  # a minus sign, and not a hyphen
+    kept = re.sub(r"(?<![^\s(\[{„“”\"«])[–−-](?=\d)", "−", kept)  # a minus sign, and not a hyphen
     kept = re.sub(rf"(?<=[^\W\d_])[{_DASHES}]|[{_DASHES}](?=[^\W\d_])", " ", kept)
     kept = re.sub(r"(?<=\d)\s+(?=[%‰′″])", "", kept)
     kept = "".join(c for i, c in enumerate(kept) if not unicodedata.category(c).startswith("P") or (kept[i - 1 : i].isdigit()
@@ -144,7 +144,7 @@ def _accepted(reference: str | Sequence[str], norm: str) -> Sequence[str]:
 
 
 def _unpunctuated(text: str) -> str:
-    return " ".join("".join(c for c in text.casefold() if not unicodedata.category(c).startswith("P")).split())
+    return "".join(c for c in text.casefold() if c.isalnum())
 
 
 def _plain(text: str) -> str:

@@ -70,19 +70,14 @@ def read_record(path: Path) -> dict:
     try:
         text = path.read_text(encoding="utf-8")
         record = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_number)
-        version = record["schema_version"]
-        if version == SCHEMA_VERSION:
-            _check(record, path.parent)
+        if (version := record["schema_version"]) != SCHEMA_VERSION:
+            raise ValueError(f"its schema version is {version!r:.40}, this code reads version {SCHEMA_VERSION}")
+        _check(record, path.parent)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(
             f"{path.name} is no record that can be read ({type(error).__name__}: {error}). Delete it or move it away; "
             "its run is then done again."
         ) from None
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path.name} has schema version {version!r:.40}; this code reads version {SCHEMA_VERSION}. Move it away, and "
-            "its run is done again."
-        )
     return record
 
 

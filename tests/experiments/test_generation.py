@@ -68,6 +68,14 @@ def test_sampling_repeats_with_its_draw_and_a_temperature_near_zero_is_greedy(ba
     assert said(hot, top_p=1e-6) == said(greedy)  # the likeliest token alone is left
 
 
+def test_greedy_stays_greedy_whatever_the_model_itself_asks_for(base, tokenizer, data):
+    config = RunConfig("tiny-llama", rank=None, max_new_tokens=4)
+    greedy = generate_answers(base, tokenizer, data["test"], config)
+    asked = {"do_sample": True, "temperature": 5.0, "top_p": 0.99, "repetition_penalty": 5.0, "num_beams": 2}
+    base.generation_config.update(**asked, no_repeat_ngram_size=1)
+    assert generate_answers(base, tokenizer, data["test"], config) == greedy
+
+
 def test_the_heads_input_is_contiguous_so_that_its_weights_are_never_copied(base, tokenizer, data):
     seen = []
     base.get_output_embeddings().register_forward_hook(

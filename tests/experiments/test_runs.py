@@ -367,6 +367,9 @@ def test_answering_again_is_refused_for_another_training_and_without_the_adapter
         answer_again(record, config, turned, there)
     with pytest.raises(ValueError, match="has no adapter to answer with: its status is stopped"):
         answer_again(record | {"status": "stopped"}, config, data, there)
+    for part, change in (("model", {"revision": "another"}), ("environment", {"quantization": "nf4"})):
+        with pytest.raises(ValueError, match="has another base model or number format than runs have here"):
+            answer_again(record | {part: record[part] | change}, config, data, there)
     with pytest.raises(FileNotFoundError, match=f"holds no adapter: {record['run_id']} must be trained here first"):
         answer_again(record, config, data, there)
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from utils import paper
 from utils.config import RunConfig, rate_text
+from utils.data.rows import fingerprint
 from utils.models.adapter import add_lora, llama_3b_on_meta
 from utils.panel.jobs import earlier_runs, saved_adapters
 from utils.panel.panel import figure_html, loss_figure
@@ -21,10 +22,11 @@ TINY = RunConfig("tiny-llama")
 SETTINGS = Settings(TINY, "bundled", 12, 6)
 
 
-def record(config, name="bundled", status="finished"):
+def record(config, name="bundled", status="finished", data_seed=0):
+    rows = dataclasses.replace(SETTINGS, data_seed=data_seed).load_data()
     return {
         "run_id": config.run_id, "config": config.as_dict(), "status": status,
-        "data": {"name": name, "train_rows": 12, "test_rows": 6, "fingerprint": "abc"},
+        "data": {"name": name, "train_rows": 12, "test_rows": 6, "fingerprint": fingerprint(rows)},
         "model": {"id": "made", "revision": "seed 0"},
         "environment": {"dtype": "float32", "quantization": "none"},
         "timing": {"train_seconds": 100, "answer_seconds": 80},
@@ -91,6 +93,8 @@ def test_a_recorded_run_gives_its_settings_back():
     settings, problem = settings_of(record(config, "mine.csv"), SETTINGS)
     assert settings.dataset == "bundled"
     assert problem.startswith("That run was trained on mine.csv, which is not a choice here")
+    settings, problem = settings_of(record(config, data_seed=1), SETTINGS)
+    assert problem.startswith("That run was trained on rows drawn otherwise (another DATA_SEED)")
     elsewhere = record(config)
     elsewhere["data"] |= {"test_name": "bundled-more", "test_rows": 300}  # more than the dataset has
     settings, problem = settings_of(elsewhere, SETTINGS)

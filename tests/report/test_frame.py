@@ -17,6 +17,12 @@ def test_pooling_averages_a_configurations_seeds(record):
     assert [r["config"]["seed"] for r in pool.loc[1, "records"]] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("count", [7, 15])  # the mean of so many 1e-4 is another number
+def test_settings_are_never_averaged(record, count):
+    pool = pooled(as_frame([record(WINNER, seed=seed) for seed in range(count)]))
+    assert find(pool, WINNER)["seeds"] == tuple(range(count))
+
+
 def test_a_configuration_is_found_by_any_of_its_fields(record):
     pool = pooled(as_frame([record(), record(shots=3), record(WINNER), record(WINNER, epochs=5)]))
     assert find(pool, None)["shots"] == 0
@@ -36,6 +42,7 @@ def test_a_configuration_is_found_by_any_of_its_fields(record):
         ({"model": {"revision": "2"}}, "revision 2, not 1"),
         ({"epochs": 5}, "epochs 5, not 3"),
         ({"data": {"fingerprint": "2", "test_name": "more"}}, "tested on more"),
+        ({"data": {"fingerprint": "2", "test_name": "more", "test_rows": 4}}, "tested on more; 4 test rows"),
         ({"data": {"fingerprint": "2", "train_rows": 78}}, "78 training rows"),
         ({"data": {"fingerprint": "2", "test_rows": 7}}, "7 test rows"),
         ({"data": {"fingerprint": "2"}}, "rows 2"),
@@ -107,9 +114,10 @@ def test_old_records_and_unfinished_ones(record):
 def test_metrics_that_came_later_are_columns_where_they_are(record):
     one, other = record(WINNER), record()
     one["metrics"]["contains"] = 0.5
+    del other["metrics"]["contains"]
     frame = as_frame([one, other])
     assert frame.loc[0, ["em_ro", "contains"]].tolist() == [0.5, 0.5]
-    assert frame["contains"].isna().tolist() == [False, "contains" not in other["metrics"]]
+    assert frame["contains"].isna().tolist() == [False, True]
 
 
 def test_a_folder_of_records(tmp_path, record):
@@ -130,3 +138,11 @@ def test_of_two_sets_as_large_the_one_that_was_trained_for_it_is_compared(record
         run["data"], run["training"] = run["data"] | {"fingerprint": "second"}, []
     for both in ([*own, *again], [*again, *own]):
         assert comparable(as_frame(both))["em_strict"].tolist() == [0.5, 0.5]
+
+
+def test_of_two_sets_as_large_the_one_with_more_questions_is_compared(record):
+    own, fewer = [record(), record(WINNER)], [record(n=4), record(WINNER, n=4)]
+    for run in fewer:
+        run["data"] = run["data"] | {"fingerprint": "fewer"}
+    for both in ([*own, *fewer], [*fewer, *own]):
+        assert comparable(as_frame(both))["n"].tolist() == [6, 6]

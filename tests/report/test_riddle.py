@@ -120,6 +120,6 @@ def test_variants_are_named_by_what_differs(record):
     rows = variants(as_frame(runs)).set_index(["run", "condition"])["EM"]
     assert rows.to_dict() == pytest.approx({
         ("base", "as in Table 3"): 0.5, ("r 2 q,v 1e-4", "as in Table 3"): 0.5, ("r 32 q,v 1e-4", "as in Table 3"): 2 / 6,
-        ("base, 3 solved", "shots 3, not 0"): 0.5, ("r 2 q,v 1e-4", "prompt language ro, not en"): 1 / 6,
+        ("base, 3 solved", "solved examples 3, not 0"): 0.5, ("r 2 q,v 1e-4", "prompt language ro, not en"): 1 / 6,
         ("r 2 q,v 1e-4", "batch size 8, not 4"): 5 / 6, ("r 2 q,v 1e-4", "epochs 5, not 3"): 1.0,
     })  # fmt: skip

@@ -46,6 +46,14 @@ def test_tables_pool_seeds(record):
     assert table.loc[1, "EM 95 %"] == interval([[1, 1, 0]] * 3 + [[1, 0, 0]] * 3)
 
 
+def test_a_caption_counts_the_seeds_of_its_own_rows(record):
+    runs = [record(fields, seed=seed) for fields in paper.table_3_grid() for seed in (0, 1)]
+    frame = as_frame([*runs, record(paper.table_5_grid()[0])])
+    assert "seed 0; 95 % intervals over questions alone" in table_5(frame).attrs["caption"]
+    assert "means over 2 seeds (0, 1);" in table_3(frame).attrs["caption"]
+    assert "Measured: nothing yet." in table_5(frame[frame["learning_rate"] == 1e-4]).attrs["caption"]
+
+
 def test_interval_text():
     assert interval([1.0] * 82 + [0.0] * 118) == "0.34–0.48"  # Wilson, worked out in test_stats
     assert interval([0.0] * 39) == "0.00–0.09"

@@ -101,17 +101,19 @@ def record_run(
 def answer_again(record: dict, config: RunConfig, data: DatasetDict, environment: Environment) -> dict:
     """Have a finished run's adapter answer other questions, or in another way, and return that as a record of its own.
 
-    Nothing is trained. `config` is the run's own but for how it answers (config.DECODING), `data` has the rows it was
-    trained on and any test rows. What was answered before is read. Raises ValueError for another training or a run that
-    did not finish, FileNotFoundError where the adapter is gone.
+    Nothing is trained. `config` is the run's own but for how it answers (config.DECODING), `data` has its training rows
+    and any test rows. What was answered before is read. ValueError: another training or base; FileNotFoundError: no adapter.
     Example: answer_again(record, RunConfig(**settings, temperature=0.6, top_p=0.9), data, environment)["run_id"]
     """
     told, rows = record["data"], train_rows(data)
+    again = identity_of(record | {"config": config.as_dict(), "data": {"fingerprint": fingerprint(data)}})
     trained = replace(RunConfig.from_dict(record["config"]), **{name: getattr(config, name) for name in DECODING})
     if record["status"] != "finished":
         raise ValueError(f"{record['run_id']} has no adapter to answer with: its status is {record['status']}.")
     if trained != config or any(told.get(name, value) != value for name, value in rows.items()):
         raise ValueError(f"{config.run_id} is another training than {record['run_id']}: run it with sweep instead.")
+    if record_path(environment.runs / "records", config.run_id, again) != _path(config, data, environment):
+        raise ValueError(f"{record['run_id']} has another base model or number format than runs have here.")
     if found := finished_record(config, data, environment):
         return found
     folder = adapter_folder(environment.runs, record["run_id"], identity_of(record))
@@ -140,9 +142,8 @@ def sweep(
     """Return the record of every configuration, in order; what is finished is read, the rest is run.
 
     With `seeds` there is a record for each of them, all configurations of one seed before the next; without, every
-    configuration keeps its own seed. A run is finished where its record has the same identity (records.identity_of).
-    A run whose loss is not a number is said, its record is marked, and the sweep goes on. With `cluster`, "local" or the address of a Ray
-    head node, the runs go to its workers.
+    configuration keeps its own seed. A run whose loss is not a number is said, its record is marked, and the sweep goes
+    on. With `cluster`, "local" or the address of a Ray head node, the runs go to its workers.
     Example: [r["metrics"]["em_strict"] for r in sweep([config.base(), config], data, environment)]
     """
     configs = list(configs)

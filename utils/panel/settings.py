@@ -9,7 +9,7 @@ from datasets import DatasetDict
 
 from utils import paper
 from utils.config import RunConfig, problems
-from utils.data.rows import load_qa
+from utils.data.rows import fingerprint, load_qa
 from utils.records import run_name
 
 # Solved examples and sampling have no control.
@@ -76,6 +76,8 @@ def settings_of(record: dict, before: Settings) -> tuple[Settings, str]:
     test_rows = data["test_rows"] if tested == name else before.test_rows  # another set is not one of the controls
     strange = f"trained on {name}" if name not in known else f"tested on {tested}" if tested != name else ""
     settings = replace(before, config=config, dataset=dataset, train_rows=data["train_rows"], test_rows=test_rows)
+    if dataset == "bundled" and not strange and fingerprint(settings.load_data()) != data["fingerprint"]:
+        strange = "trained on rows drawn otherwise (another DATA_SEED)"
     return settings, strange and f"That run was {strange}, which is not a choice here: {dataset} stays."
 
 

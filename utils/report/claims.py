@@ -78,7 +78,7 @@ def published_claims() -> pd.DataFrame:
     """Return what the published exact matches alone can bear: each comparison of the paper's claims, not paired by question.
 
     A configuration that two tables publish is taken from the table it is compared within; against the base model each of
-    its values stands. Columns: claim, compared, table, difference, z, p, p (Holm), verdict.
+    its values stands. Columns: claim (all that it bears on), compared, table, difference, z, p, p (Holm), verdict.
     Example: published_claims().query("compared == 'r 2 q,v 1e-4 − r 32 q,v 1e-4'")["z"].round(1).tolist() -> [5.9]
     """
     rows, n = {}, paper.TEST_ROWS
@@ -90,13 +90,12 @@ def published_claims() -> pd.DataFrame:
         for one in paper.published(better):
             for other in paper.published(worse):
                 if one["table"] == other["table"] or worse is None:
-                    row = {"claim": claim, "compared": compared, "table": one["table"]}
-                    rows.setdefault((compared, one["table"]), row | unpaired_test(one["em"], n, other["em"], n))
-    what = (f"The paper's exact matches compared as two shares of {n} questions each (two-proportion z test): which "
-            "questions were right is not published, so nothing can be paired, and one training run says nothing of "
-            "seeds.")  # fmt: skip
+                    row = {"claim": [], "compared": compared, "table": one["table"]}
+                    row |= unpaired_test(one["em"], n, other["em"], n)
+                    rows.setdefault((compared, one["table"]), row)["claim"].append(claim)
+    what = f"The paper's exact matches as shares of {n} questions (two-proportion z test): no answers are published to pair."
     table = captioned(list(rows.values()), f"{what} {_corrected(rows)}").rename(columns={"p_value": "p"})
-    table["p (Holm)"] = holm(table["p"])
+    table["claim"], table["p (Holm)"] = table["claim"].map("; ".join), holm(table["p"])
     signs = np.where(table["difference"] > 0, SUPPORTED, CONTRADICTED)
     table["verdict"] = np.where(table["p (Holm)"] < LEVEL, signs, UNCLEAR)
     return table

@@ -15,6 +15,7 @@ from utils.records import load_records, run_name
 # What two runs must share to be compared at all, and what training must share to be one experiment.
 WORK = ["data_fingerprint", "model_id", "revision", "dtype", "quantization"]
 TRAINING = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
+_SAID = {"shots": "solved examples"}
 _SAME = [*WORK, "model", "prompt_language", "shots", *DECODING, *TRAINING]
 
 
@@ -63,7 +64,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
 
     A folder fills with runs on other rows, of other models, formats or epochs; one table or figure must not mix them.
     The base model's run belongs to the set with its model, data and decoding; of two sets as large, the one whose runs
-    were trained for it is taken. attrs["complaints"] names what is left out, and in what it differs.
+    were trained for it is taken, then the one with more questions. attrs["complaints"] names what is left out, and why.
     Example: comparable(load_frame(folder))["epochs"].nunique() -> 1
     """
     if frame.empty:
@@ -72,7 +73,7 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     runs = frame[~base | base.all()]
     sizes = runs.groupby(_SAME, sort=False, dropna=False)["run_id"].transform("size")
     trained = runs["record"].map(lambda record: bool(record.get("training")))  # not an adapter that answered again
-    largest = frame.loc[(sizes + 0.5 * trained).idxmax()]
+    largest = frame.loc[(sizes + 0.5 * trained + runs["n"] * 1e-6).idxmax()]
     differs = pd.DataFrame({name: _differs(frame[name], largest[name]) for name in _SAME})
     differs.loc[base, TRAINING] = False  # the base model is not trained
     out = differs.any(axis=1)
@@ -93,7 +94,7 @@ def what_differs(run: pd.Series, like: pd.Series) -> str:
         tested, usual = (one.get("test_name", one["name"]) for one in (data, own))
         told += [f"tested on {tested}"] * (tested != usual)
         told += [f"{data['train_rows']} training rows"] * (data["train_rows"] != own["train_rows"])
-        told += [f"{data['test_rows']} test rows"] * (tested == usual and data["test_rows"] != own["test_rows"])
+        told += [f"{data['test_rows']} test rows"] * (data["test_rows"] != own["test_rows"])
         told = told or [f"rows {run['data_fingerprint']}"]
     if (run["temperature"], run["top_p"]) != (like["temperature"], like["top_p"]):
         drawn = f"sampled, temperature {run['temperature']:g}, top-p {run['top_p']:g}"
@@ -101,7 +102,7 @@ def what_differs(run: pd.Series, like: pd.Series) -> str:
     for name in [name for name in _SAME[1:] if name not in ("temperature", "top_p", "draw")]:
         same = run[name] == like[name] or (pd.isna(run[name]) and pd.isna(like[name]))
         if not same and not (pd.isna(run["rank"]) and name in TRAINING):
-            told.append(f"{name.replace('_', ' ')} {run[name]}, not {like[name]}")
+            told.append(f"{_SAID.get(name, name.replace('_', ' '))} {run[name]}, not {like[name]}")
     return "; ".join(told) or "another draw"
 
 
@@ -116,8 +117,8 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
     order = ["rank", "shots", "trainable", "learning_rate", "seed"]
     ordered = frame.sort_values(order, na_position="first", kind="stable")
     for _, runs in ordered.groupby(settings, sort=False, dropna=False):
-        row = runs.iloc[0].to_dict() | runs.select_dtypes("number").mean().to_dict()
-        rows.append(row | {"seeds": tuple(runs["seed"]), "records": list(runs["record"])})
+        means = runs.drop(columns=settings).mean(numeric_only=True)  # of 7 learning rates of 1e-4 it would be another
+        rows.append({**runs.iloc[0], **means, "seeds": tuple(runs["seed"]), "records": list(runs["record"])})
     return pd.DataFrame(rows, columns=[*frame.columns, "seeds", "records"]).drop(columns="seed")
 
 

@@ -30,7 +30,7 @@ def failures(frame: pd.DataFrame) -> Figure:
     runs = [failure_counts(pd.DataFrame({"run_id": "", "record": some})).sum() for some in pool["records"]]
     shares = pd.DataFrame([100 * run / run.sum() for run in runs]).fillna(0)
     figure, axis = subplots(height=2.4 + 0.26 * len(shares))
-    left, colours = 0 * shares["right"], (BLUE, GREY, SKY, GREEN, ORANGE, YELLOW, RED, PURPLE, "white")
+    left, colours = 0 * shares["right"], (BLUE, GREY, SKY, GREEN, ORANGE, YELLOW, RED, PURPLE, "black", "gainsboro")
     for kind, colour in zip(shares.columns, colours, strict=False):
         axis.barh(shares.index, shares[kind], left=left, color=colour, edgecolor="white", linewidth=0.5, label=kind)
         left = left + shares[kind]

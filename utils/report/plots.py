@@ -91,7 +91,7 @@ def module_bars(frame: pd.DataFrame) -> Figure:
         axis.set_xticks(range(len(sets)), [", ".join(modules) for modules in sets])
         set_labels(axis, "target modules (rank 2)", "score" if metric == "em" else "", title)
     axes[0].set_ylim(bottom=0)
-    return finish(figure, run_title(pool), axes[0], order=str)
+    return finish(figure, run_title(runs), axes[0], order=str)
 
 
 def loss_curves(frame: pd.DataFrame) -> Figure:

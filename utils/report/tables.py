@@ -23,8 +23,9 @@ def table_3(frame: pd.DataFrame) -> pd.DataFrame:
     trainable parameters is that of the model that was run.
     Example: table_3(frame).loc[2, "EM, paper"] -> 0.41 (rank 2)
     """
-    rows, pool = [], pooled(frame)
-    for row, fields in zip(paper.TABLE_3, [None, *paper.table_3_grid()], strict=True):
+    grid, rows = [None, *paper.table_3_grid()], []
+    pool = _of(grid, frame)
+    for row, fields in zip(paper.TABLE_3, grid, strict=True):
         run = find(pool, fields)
         share = MISSING if run is None or fields is None else run["trainable_percent"]
         shares = {"trainable %, paper": row["trainable_percent"], "trainable %, measured": share}
@@ -38,8 +39,9 @@ def table_4(frame: pd.DataFrame) -> pd.DataFrame:
     Of several seeds the first one's answer is shown. A record that was asked another question shows none.
     Example: table_4(frame).loc[3, ["rank", "answer, paper", "strict, paper"]].tolist() -> [4, "Pleșuv", "✓"]
     """
-    rows, pool, example = [], pooled(frame), paper.TABLE_4_EXAMPLE
-    for fields in (None, *paper.table_3_grid()):
+    grid, rows, example = [None, *paper.table_3_grid()], [], paper.TABLE_4_EXAMPLE
+    pool = _of(grid, frame)
+    for fields in grid:
         run, rank = find(pool, fields), fields and fields["rank"]
         row = {"rank": "base" if rank is None else rank}
         asked = (run is not None and run["record"].get("table_4")) or {}
@@ -96,10 +98,14 @@ def interval(scores: Sequence[float]) -> str:
 
 
 def _by_modules(frame: pd.DataFrame, number: int, published: Sequence[dict], grid: Sequence[dict]) -> pd.DataFrame:
-    pool, pairs = pooled(frame), zip(published, grid, strict=True)
+    pool, pairs = _of(grid, frame), zip(published, grid, strict=True)
     rows = [{"modules": ", ".join(own["target_modules"])} | _scores(row, find(pool, own)) for row, own in pairs]
     title = f"Table {number}. Target modules; rank 2; learning rate {rate_text(grid[0]['learning_rate'])}."
     return captioned(rows, f"{title} {measured(pool)} {PUBLISHED}")
+
+
+def _of(grid: Sequence[dict | None], frame: pd.DataFrame) -> pd.DataFrame:
+    return (pool := pooled(frame)).loc[[run.name for fields in grid if (run := find(pool, fields)) is not None]]
 
 
 def _scores(published: dict, run: pd.Series | None) -> dict:
