@@ -71,7 +71,7 @@ def test_a_notebook_is_valid_executed_and_clean(path):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
-def test_every_code_cell_has_a_sentence_before_it_somewhere_and_stays_small(path):
+def test_code_cells_stay_small(path):
     for cell in code(path):
         assert len(cell.source.splitlines()) <= 30
 

@@ -3,7 +3,7 @@ import pytest
 
 from utils import paper
 from utils.report.frame import as_frame
-from utils.report.style import as_text, styled
+from utils.report.style import as_text, captioned, styled
 from utils.report.tables import interval, table_3, table_4, table_5, table_6
 
 
@@ -73,6 +73,12 @@ def test_a_dash_stands_where_there_is_no_value(frame):
     assert styled(table_3(frame)).to_html() == styled(table_3(frame)).to_html()  # notebooks come out the same each time
     assert "0.0178" in as_text(table_3(frame))
     assert "0.410" in styled(table_3(frame)).to_html()
+
+
+def test_a_p_value_is_never_nought():
+    table = captioned([{"p": 1e-9, "p (Holm)": 0.0421}, {"p": 0.25, "p (Holm)": None}], "")
+    assert as_text(table).split() == ["p", "p", "(Holm)", "<", "0.001", "0.042", "0.250", "–"]
+    assert "< 0.001</td>" in styled(table).to_html()
 
 
 def test_what_a_text_holds_is_shown_and_never_run():

@@ -15,7 +15,6 @@ from utils.records import load_records, run_name
 # What two runs must share to be compared at all, and what training must share to be one experiment.
 WORK = ["data_fingerprint", "model_id", "revision", "dtype", "quantization"]
 TRAINING = ["epochs", "batch_size", "dropout", "loss_on", "rslora", "dora"]
-_SAID = {"shots": "solved examples"}
 _SAME = [*WORK, "model", "prompt_language", "shots", *DECODING, *TRAINING]
 
 
@@ -102,7 +101,7 @@ def what_differs(run: pd.Series, like: pd.Series) -> str:
     for name in [name for name in _SAME[1:] if name not in ("temperature", "top_p", "draw")]:
         same = run[name] == like[name] or (pd.isna(run[name]) and pd.isna(like[name]))
         if not same and not (pd.isna(run["rank"]) and name in TRAINING):
-            told.append(f"{_SAID.get(name, name.replace('_', ' '))} {run[name]}, not {like[name]}")
+            told.append(f"{name.replace('shots', 'solved examples').replace('_', ' ')} {run[name]}, not {like[name]}")
     return "; ".join(told) or "another draw"
 
 

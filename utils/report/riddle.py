@@ -89,10 +89,11 @@ def variants(runs: pd.DataFrame) -> pd.DataFrame:
         usual = [run["run_id"] for fields in (None, _TWO, _MOST) if (run := find(pool, fields)) is not None]
         for _, run in pool.iterrows():
             if not condition.startswith(MAIN) or run["run_id"] in usual:
-                row = {"run": run_name(run), "condition": condition, "EM": run["em_strict"], "EM ro": run["em_ro"]}
-                row |= {"contains": run.get("contains"), "F1": run["f1_strict"]}
-                rows.append(row | {"gap": run["f1_strict"] - run["em_strict"], "runs": _drawn(run["seeds"])})
-    return captioned(rows, f"Compared with: {run_title(pooled(comparable(runs)))}")
+                em, f1 = run["em_strict"], run["f1_strict"]
+                scores = [em, run["em_ro"], run.get("contains"), f1, f1 - em]
+                rows.append([run_name(run), condition, *scores, _drawn(run["seeds"])])
+    columns = ["run", "condition", "EM", "EM ro", "contains", "F1", "gap", "runs"]
+    return captioned(rows, f"Compared with: {run_title(pooled(comparable(runs)))}", columns)
 
 
 def _conditions(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -113,7 +113,8 @@ def captioned(rows: Sequence[dict], caption: str, columns: Sequence[str] | None 
 
 def _formats(table: pd.DataFrame) -> dict[str, Callable]:
     digits = {column: 4 if "trainable" in column else 3 for column in table.select_dtypes("floating")}
-    return {column: f"{{:.{n}f}}".format for column, n in digits.items()}
+    shown = {column: f"{{:.{n}f}}".format for column, n in digits.items()}
+    return shown | {c: lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}" for c in digits if c in ("p", "p (Holm)")}
 
 
 def _texts(table: pd.DataFrame) -> pd.Index:
