@@ -133,6 +133,20 @@ def test_the_published_runs_go_on_where_they_stopped(tmp_path, environment, monk
     assert capsys.readouterr().out.startswith("1 of 61 pieces of work are left")
     assert_same(json.loads(gone.read_text()), before)
     assert len(list((tmp_path / "adapters").iterdir())) == 2  # one trained anew, and the one that answered again
+    greedy = RunConfig.from_dict(before["config"] | {"temperature": 0.0, "top_p": 1.0, "draw": 0})
+    first = next(
+        path for path in records if path.name.startswith(greedy.run_id) and '"test_name"' not in path.read_text()
+    )
+    first.write_text(first.read_text().replace('"generation": "', '"generation": "another machine\'s '))
+    gone.unlink()
+    shutil.rmtree(tmp_path / "records")
+    shutil.rmtree(tmp_path / "adapters")
+    for _ in range(2):  # trained anew it answers otherwise, and does so still when asked again
+        with pytest.raises(
+            SystemExit, match=f"{greedy.run_id}, trained anew, does not answer as the published adapter"
+        ):
+            published.main()
+        assert not gone.exists()
 
 
 def assert_same(one, other):
