@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean, variance
 
 import nbformat
 import pytest
@@ -23,6 +24,7 @@ from utils.paper import RANKS
 from utils.records import run_name
 from utils.report import comparable, load_frame, pooled, rank_effect
 
+OTHERS = ("loss on text, not", "sampled, temperature", "tested on")  # rank_effect's names for them begin so
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [
     "00_dataset",
@@ -76,6 +78,10 @@ def test_code_cells_stay_small(path):
         assert len(cell.source.splitlines()) <= 30
 
 
+def signed(value):
+    return f"{value:+.3f}".replace("0.", ".", 1)
+
+
 def test_the_scores_told_in_headers_and_readme_are_those_of_the_published_records():
     runs = {profile: load_frame(ROOT / "figures" / "reference" / profile) for profile in ("demo", "full")}
     first = {profile: pooled(comparable(frame).query("seed == 0")) for profile, frame in runs.items()}
@@ -89,8 +95,10 @@ def test_the_scores_told_in_headers_and_readme_are_those_of_the_published_record
     shown, known = (told(first["demo"], metric, "base", ranks[1]) for metric in ("em_strict", "contains"))
     em = told(first["full"], "em_strict", "base", *ranks)
     tables = [" / ".join(told(first["full"], "em_strict", *(f"r 2 {m} {r}" for m in sets))) for r in ("3e-4", "1e-4")]
-    effect = rank_effect(runs["full"]).query("condition == 'as in Table 3'").set_index("metric")["difference"]
-    change = [f"{effect[metric]:+.3f}" for metric in ("exact match", "token F1")]
+    effects = rank_effect(runs["full"]).set_index("condition")
+    em_by, f1_by = (effects[effects["metric"] == metric] for metric in ("exact match", "token F1"))
+    main = em_by.loc["as in Table 3"]
+    change = [signed(some.loc["as in Table 3", "difference"]) for some in (em_by, f1_by)]
     expected = {
         "02": (f"from {shown[0]} to {shown[1]}", f"from {known[0]} to {known[1]}"),
         "03": (f"is {', '.join(em[1:])}; base model {em[0]}",),  # the committed 03 and 04 show seed 0
@@ -105,7 +113,16 @@ def test_the_scores_told_in_headers_and_readme_are_those_of_the_published_record
     base, *means = told(every, "em_strict", "base", *ranks)
     assert f"from {base} for the base model to between {min(means)} and {max(means)}" in readme
     assert f"in {told(every, 'contains', 'base')[0]} of the base model's generations" in readme
-    assert change[0] in readme
+    assert f"{change[0]} here ({signed(main['low'])} to {signed(main['high'])}" in readme
+    others = [signed(em_by.filter(like=f"{kind} ", axis=0)["difference"].item()) for kind in OTHERS]
+    assert "the whole text ({}), answers by sampling ({}), or on 300 further questions ({})".format(*others) in readme
+    adapters = every[every["rank"].notna()]
+    assert set(adapters["seeds"]) == {(0, 1, 2)}
+    header = nbformat.read(PATHS[5], as_version=4).cells[0].source
+    assert all("three seeds" in text for text in (readme, header))
+    by_seed = [[record["metrics"]["em_strict"] for record in records] for records in adapters["records"]]
+    scatter = mean(variance(scores) for scores in by_seed) ** 0.5
+    assert f"by {signed(scatter)[1:]} from seed to seed" in readme
 
 
 def test_committed_notebooks_run_in_their_profiles_and_on_the_published_records(tmp_path, monkeypatch):
