@@ -71,7 +71,7 @@ def riddle(runs: pd.DataFrame) -> Figure:
                           markerfacecolor="white" if published else colour, label=name)  # fmt: skip
     axis.axvline(0, color="black", linestyle=":", linewidth=1)
     told = zip(names.index, names["n"], names["runs"].map(lambda run: f", {run}" if pd.notna(run) else ""), strict=True)
-    labels = [f"{textwrap.fill(name, 22)}\nn = {n}{run}" for name, n, run in told]
+    labels = [f"{textwrap.fill(name, 22, break_on_hyphens=False)}\nn = {n}{run}" for name, n, run in told]
     axis.set_yticks(range(len(names)), labels, fontsize=SIZE)
     axis.invert_yaxis()
     set_labels(axis, "rank 32 less rank 2 (left of 0: rank 32 is worse)", "")
