@@ -142,9 +142,9 @@ def forest(frame: pd.DataFrame, metric: str = "em") -> Figure:
             looks = {"fmt": "o", "color": colour, "markerfacecolor": colour if row["found"] else "white", "capsize": 3}
             axis.errorbar(row["difference"], order.index(row["configuration"]), xerr=limits, **looks)
         axis.axvline(0, color=GREY, linestyle=":")
+        axis.locator_params(axis="x", nbins=4)
         set_labels(axis, f"difference in {METRICS[metric][0]}", "", title)
-    axes[0].set_yticks(range(len(order)), order)
-    axes[0].invert_yaxis()
+    axes[0].set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
     return finish(figure, f"{run_title(pool)}. Filled marks hold after Holm's correction over the differences shown.")
 
 
